@@ -1,0 +1,1 @@
+"""Sound in: any file to 16 kHz mono, filterbank features, augmentation."""

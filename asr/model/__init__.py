@@ -1,0 +1,1 @@
+"""The Transformer: attention, layers, encoder, decoder, and the recogniser that joins them."""

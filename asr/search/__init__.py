@@ -1,0 +1,1 @@
+"""Scores to token sequences: greedy and CTC search."""

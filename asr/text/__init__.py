@@ -1,0 +1,1 @@
+"""Characters: tokenizers and text normalisation."""

@@ -1,0 +1,1 @@
+"""From a recipe's configuration to a trained checkpoint."""

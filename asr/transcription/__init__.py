@@ -1,0 +1,1 @@
+"""Audio files in, text and output formats out."""
