@@ -1,0 +1,25 @@
+"""Where the tests find real speech: corpora where they are at hand, and the project's own samples always."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """Folder of real corpora: ``ASR_CORPORA``, or ``shared/corpora`` beside the checkout."""
+    folder = Path(os.environ.get("ASR_CORPORA", ROOT.parent / "shared" / "corpora"))
+    if not (folder / "LibriSpeech").is_dir():
+        pytest.skip(f"needs real speech: {folder} does not hold LibriSpeech (set ASR_CORPORA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Folder of sample speech made for this project."""
+    return ROOT / "data"
