@@ -1,0 +1,165 @@
+"""Multi-head attention and the explicit cache of keys and values (Vaswani et al. 2017, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class AttentionCache:
+    """Keys and values that one attention has already computed, (batch, heads, length, head width).
+
+    Room is reserved ahead and doubled when full, so that appending a step copies one step and not everything.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add steps (batch, heads, new, head width); return the keys and values of all steps so far."""
+        end = self.length + keys.shape[2]
+        if self._keys is None or self._values is None:
+            # What is filled at once (cross-attention) is rarely extended: it gets no spare room.
+            self._keys, self._values = keys, values
+        elif end > self._keys.shape[2]:
+            self._keys = self._grown(self._keys, max(end, 2 * self.length, 32))
+            self._values = self._grown(self._values, max(end, 2 * self.length, 32))
+        if self.length:
+            self._keys[:, :, self.length : end] = keys
+            self._values[:, :, self.length : end] = values
+        self.length = end
+        return self.read()
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of all steps so far, (batch, heads, length, head width)."""
+        assert self._keys is not None
+        assert self._values is not None
+        return self._keys[:, :, : self.length], self._values[:, :, : self.length]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep, repeat or reorder rows of the batch."""
+        if self._keys is not None and self._values is not None:
+            self._keys, self._values = self._keys[rows], self._values[rows]
+
+    def _grown(self, old: Tensor, room: int) -> Tensor:
+        new = old.new_empty(old.shape[0], old.shape[1], room, old.shape[3])
+        new[:, :, : self.length] = old[:, :, : self.length]
+        return new
+
+
+class KeyValueCache:
+    """What a decoder remembers between steps: for each layer, self-attention's steps and cross-attention's memory."""
+
+    def __init__(self, layers: int) -> None:
+        self.self_attention = [AttentionCache() for _ in range(layers)]
+        self.cross_attention = [AttentionCache() for _ in range(layers)]
+
+    @property
+    def length(self) -> int:
+        """Number of tokens that the decoder has read."""
+        return self.self_attention[0].length
+
+    def select(self, rows: Tensor) -> None:
+        """Keep, repeat or reorder rows of the batch, int64 (rows,): finished utterances leave, beams are reordered."""
+        for cache in (*self.self_attention, *self.cross_attention):
+            cache.select(rows)
+
+
+class MultiHeadAttention(nn.Module):
+    """One class for self-, masked self- and cross-attention (Vaswani et al. 2017, equation 1).
+
+    The key projection has no bias: it would add the same number to all scores of a query, which softmax ignores.
+
+    Args:
+        width: features of inputs and outputs.
+        heads: number of heads; divides ``width``.
+        dropout: probability of dropping an attention weight in training.
+        rotary: turn queries and keys by their position (Su et al. 2021), for blocks without absolute positions.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0, rotary: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.rotary = rotary
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        memory: Tensor | None = None,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        cache: AttentionCache | None = None,
+        return_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend from ``inputs`` to ``memory`` (cross-attention), or to themselves.
+
+        Args:
+            inputs: (batch, length, width).
+            memory: (batch, positions, width); None for self-attention.
+            mask: bool, True = may attend, broadcast to (batch, heads, length, positions).
+            causal: each step sees only itself and what is to its left.
+            cache: earlier keys and values; self-attention appends to it, cross-attention fills it once.
+            return_weights: also compute the attention weights, which costs time and memory.
+
+        Returns:
+            The output (batch, length, width), and the weights (batch, heads, length, positions) or None.
+        """
+        query = rearrange(self.query(inputs), "batch length (heads width) -> batch heads length width", heads=self.heads)
+        if memory is not None and cache is not None and cache.length:
+            keys, values = cache.read()
+        else:
+            source = inputs if memory is None else memory
+            keys, values = (
+                rearrange(part(source), "batch length (heads width) -> batch heads length width", heads=self.heads)
+                for part in (self.key, self.value)
+            )
+            if self.rotary:
+                offset = cache.length if cache is not None else 0
+                query, keys = rotate(query, offset), rotate(keys, offset)
+            if cache is not None:
+                keys, values = cache.append(keys, values)
+
+        if causal and query.shape[2] > 1:
+            # With a cache the queries are the last steps, so the triangle is shifted to the right.
+            steps = torch.ones(query.shape[2], keys.shape[2], dtype=torch.bool, device=query.device)
+            triangle = steps.tril(keys.shape[2] - query.shape[2])
+            mask = triangle if mask is None else mask & triangle
+        if return_weights:
+            scores = query @ keys.transpose(-1, -2) / math.sqrt(query.shape[-1])
+            if mask is not None:
+                scores = scores.masked_fill(~mask, float("-inf"))
+            weights = scores.softmax(dim=-1)
+            attended = weights @ values
+        else:
+            weights = None
+            dropout = self.dropout if self.training else 0.0
+            attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=dropout)
+        attended = rearrange(attended, "batch heads length width -> batch length (heads width)")
+        return self.output(attended), weights
+
+
+def rotate(values: Tensor, offset: int = 0) -> Tensor:
+    """Rotary position embedding: turn pairs of features by angles that grow with the position (Su et al. 2021).
+
+    Args:
+        values: (batch, heads, length, width), width even.
+        offset: position of the first step.
+    """
+    half = values.shape[-1] // 2
+    frequencies = 10000.0 ** -(torch.arange(half, device=values.device, dtype=torch.float32) / half)
+    positions = torch.arange(offset, offset + values.shape[2], device=values.device, dtype=torch.float32)
+    angles = positions[:, None] * frequencies
+    cosine, sine = angles.cos().to(values.dtype), angles.sin().to(values.dtype)
+    first, second = values[..., :half], values[..., half:]
+    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)

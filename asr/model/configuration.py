@@ -1,0 +1,78 @@
+"""What a model is: one configuration from the front end to the output, stored with every checkpoint."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from asr.audio.features import FilterbankConfiguration
+from asr.configuration import StrictModel
+from asr.text.tokenizer import TokenizerConfiguration
+
+NormPlacement = Literal["before", "after", "batch"]
+
+
+class EncoderConfiguration(StrictModel):
+    """The encoder: a convolutional stem that shortens the features in time, then a stack of blocks."""
+
+    block: Literal["transformer", "conformer"] = "transformer"
+    stem: Literal["conv2d", "conv1d"] = Field(
+        "conv2d", description="conv2d: two strided 2-D convolutions, 4x shorter; conv1d: Whisper's, 2x shorter"
+    )
+    layers: int = Field(6, ge=1)
+    width: int = Field(256, ge=2)
+    heads: int = Field(4, ge=1)
+    feed_forward: int = Field(1024, ge=1)
+    activation: Literal["relu", "gelu", "swish"] = "relu"
+    norm: NormPlacement = "before"
+    dropout: float = Field(0.1, ge=0, lt=1)
+    kernel: int = Field(15, ge=1, description="width of the Conformer's depth-wise convolution, odd")
+    scale_embedding: bool = Field(True, description="multiply the stem's output by sqrt(width), as the original does")
+    minimum_seconds: float = Field(0.0, ge=0, description="shorter audio is followed by silence up to this length")
+    trailing_seconds: float = Field(0.0, ge=0, description="silence added after every utterance")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> EncoderConfiguration:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} cannot be divided among {self.heads} heads")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} must be odd, so that it has a centre")
+        return self
+
+
+class DecoderConfiguration(StrictModel):
+    """The autoregressive decoder."""
+
+    layers: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1)
+    feed_forward: int = Field(1024, ge=1)
+    activation: Literal["relu", "gelu", "swish"] = "relu"
+    norm: NormPlacement = "before"
+    dropout: float = Field(0.1, ge=0, lt=1)
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    maximum_length: int = Field(448, ge=2, description="longest sequence, prompt included; learned positions have no more")
+    scale_embedding: bool = True
+    prompt: tuple[str, ...] = Field(("<sos>",), min_length=1, description="tokens that every sequence starts with")
+    suppressed: tuple[int, ...] = Field((), description="tokens that are never emitted")
+    suppressed_at_start: tuple[int, ...] = Field((), description="tokens that are not emitted first")
+    tokens_per_second: float = Field(30.0, gt=0, description="bound of the search: at most so many tokens a second")
+
+
+class ModelConfiguration(StrictModel):
+    """The whole model; ``width`` of the decoder is the encoder's."""
+
+    language: str = Field("en", description="language of the text, or 'multilingual'")
+    front_end: FilterbankConfiguration = Field(default_factory=FilterbankConfiguration)  # type: ignore[arg-type]
+    tokenizer: TokenizerConfiguration = Field(default_factory=TokenizerConfiguration)  # type: ignore[arg-type]
+    encoder: EncoderConfiguration = Field(default_factory=EncoderConfiguration)  # type: ignore[arg-type]
+    decoder: DecoderConfiguration | None = Field(default_factory=DecoderConfiguration)  # type: ignore[arg-type]
+    ctc: bool = Field(True, description="whether a CTC head stands on the encoder")
+
+    @model_validator(mode="after")
+    def _has_output(self) -> ModelConfiguration:
+        if self.decoder is None and not self.ctc:
+            raise ValueError("a model needs a decoder, a CTC head, or both")
+        if self.decoder is not None and self.encoder.width % self.decoder.heads:
+            raise ValueError(f"width {self.encoder.width} cannot be divided among {self.decoder.heads} decoder heads")
+        return self

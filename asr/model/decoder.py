@@ -1,0 +1,139 @@
+"""The autoregressive decoder: masked self-attention, cross-attention, feed-forward, one token after another."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from asr.model.attention import KeyValueCache, MultiHeadAttention
+from asr.model.configuration import DecoderConfiguration
+from asr.model.layers import FeedForward, Residual, length_mask, sinusoids
+
+
+@dataclass
+class DecoderWeights:
+    """Attention weights of a decoder's pass, one tensor a layer, filled on request."""
+
+    self_attention: list[Tensor] = field(default_factory=list)
+    cross_attention: list[Tensor] = field(default_factory=list)
+
+
+class DecoderLayer(nn.Module):
+    """Masked self-attention, cross-attention and feed-forward, each with residual and norm.
+
+    Vaswani et al. 2017, figure 1 right.
+    """
+
+    def __init__(self, configuration: DecoderConfiguration, width: int) -> None:
+        super().__init__()
+        c = configuration
+        self.self_attention = MultiHeadAttention(width, c.heads, c.dropout)
+        self.self_attention_residual = Residual(width, c.norm, c.dropout)
+        self.cross_attention = MultiHeadAttention(width, c.heads, c.dropout)
+        self.cross_attention_residual = Residual(width, c.norm, c.dropout)
+        self.feed_forward = FeedForward(width, c.feed_forward, c.activation, c.dropout)
+        self.feed_forward_residual = Residual(width, c.norm, c.dropout)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        encoded: Tensor,
+        attend: Tensor | None,
+        valid: Tensor | None,
+        cache: KeyValueCache | None,
+        index: int,
+        weights: DecoderWeights | None,
+    ) -> Tensor:
+        """(batch, length, width) -> the same; ``index`` is this layer's place in ``cache``."""
+        want = weights is not None
+
+        def masked_self_attention(normal: Tensor) -> Tensor:
+            past = cache.self_attention[index] if cache else None
+            output, seen = self.self_attention(normal, causal=True, cache=past, return_weights=want)
+            if weights is not None:
+                weights.self_attention.append(cast(Tensor, seen))
+            return cast(Tensor, output)
+
+        def cross_attention(normal: Tensor) -> Tensor:
+            memory = cache.cross_attention[index] if cache else None
+            output, seen = self.cross_attention(normal, encoded, mask=attend, cache=memory, return_weights=want)
+            if weights is not None:
+                weights.cross_attention.append(cast(Tensor, seen))
+            return cast(Tensor, output)
+
+        hidden = self.self_attention_residual(inputs, masked_self_attention, valid)
+        hidden = self.cross_attention_residual(hidden, cross_attention, valid)
+        return cast(Tensor, self.feed_forward_residual(hidden, self.feed_forward, valid))
+
+
+class Decoder(nn.Module):
+    """Tokens so far and the encoder's output in, scores of the next token out.
+
+    The output layer is the token embedding, used the other way round (Press and Wolf 2017).
+    """
+
+    def __init__(self, configuration: DecoderConfiguration, width: int, vocabulary: int) -> None:
+        super().__init__()
+        c = configuration
+        self.configuration = c
+        self.token_embedding = nn.Embedding(vocabulary, width)
+        nn.init.normal_(self.token_embedding.weight, std=width**-0.5)
+        self.position_embedding: nn.Parameter | None = None
+        if c.positions == "learned":
+            self.position_embedding = nn.Parameter(torch.randn(c.maximum_length, width) * 0.01)
+        self.layers = nn.ModuleList(DecoderLayer(c, width) for _ in range(c.layers))
+        self.dropout = nn.Dropout(c.dropout)
+        self.norm = nn.LayerNorm(width) if c.norm != "after" else nn.Identity()
+
+    def cache(self) -> KeyValueCache:
+        """An empty cache for a new batch."""
+        return KeyValueCache(len(self.layers))
+
+    def forward(
+        self,
+        tokens: Tensor,
+        encoded: Tensor,
+        encoded_lengths: Tensor,
+        cache: KeyValueCache | None = None,
+        token_lengths: Tensor | None = None,
+        last_only: bool = False,
+        weights: DecoderWeights | None = None,
+    ) -> Tensor:
+        """Score every token's successor.
+
+        Args:
+            tokens: int64 (batch, length); with ``cache``, only the tokens that it has not seen yet.
+            encoded: (batch, positions, width).
+            encoded_lengths: int64 (batch,).
+            cache: earlier steps; updated in place.
+            token_lengths: int64 (batch,), needed only by batch normalisation in training.
+            last_only: score only the successor of the last token.
+            weights: if given, filled with the attention weights of each layer.
+
+        Returns:
+            Logits, float32 (batch, length, vocabulary), or (batch, 1, vocabulary) with ``last_only``.
+        """
+        offset = cache.length if cache else 0
+        hidden = self.token_embedding(tokens)
+        if self.configuration.scale_embedding:
+            hidden = hidden * math.sqrt(hidden.shape[-1])
+        if self.position_embedding is not None:
+            positions = self.position_embedding[offset : offset + tokens.shape[1]]
+        else:
+            positions = sinusoids(tokens.shape[1], hidden.shape[-1], offset, hidden.device)
+        hidden = self.dropout(hidden + positions.to(hidden.dtype))
+        attend = length_mask(encoded_lengths.clamp(min=1), encoded.shape[1])[:, None, None]
+        valid = None if token_lengths is None else length_mask(token_lengths, tokens.shape[1])
+        everything = bool(attend.all())
+        for index, layer in enumerate(self.layers):
+            hidden = layer(hidden, encoded, None if everything else attend, valid, cache, index, weights)
+        hidden = self.norm(hidden[:, -1:] if last_only else hidden)
+        return self.project(hidden)
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Scores of the vocabulary, float32: (..., width) -> (..., vocabulary)."""
+        return nn.functional.linear(hidden, self.token_embedding.weight.to(hidden.dtype)).float()

@@ -1,0 +1,97 @@
+"""The recogniser: front end, encoder, autoregressive decoder and CTC head under one configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from asr.audio.features import Filterbank
+from asr.audio.files import SAMPLE_RATE
+from asr.model.configuration import ModelConfiguration
+from asr.model.decoder import Decoder
+from asr.model.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The encoder's output: values (batch, positions, width) and lengths int64 (batch,)."""
+
+    values: Tensor
+    lengths: Tensor
+
+    def select(self, rows: Tensor) -> Encoded:
+        """Some rows of the batch, without positions that none of them uses."""
+        lengths = self.lengths[rows]
+        return Encoded(self.values[rows, : max(int(lengths.max()), 1)], lengths)
+
+
+class Recognizer(nn.Module):
+    """Waveforms in, scores of tokens out.
+
+    Args:
+        configuration: the whole model.
+        vocabulary: number of tokens.
+    """
+
+    def __init__(self, configuration: ModelConfiguration, vocabulary: int) -> None:
+        super().__init__()
+        self.configuration = configuration
+        self.vocabulary = vocabulary
+        width = configuration.encoder.width
+        self.front_end = Filterbank(configuration.front_end)
+        self.encoder = Encoder(configuration.encoder, configuration.front_end.mels)
+        self.decoder = Decoder(configuration.decoder, width, vocabulary) if configuration.decoder else None
+        self.ctc = nn.Linear(width, vocabulary) if configuration.ctc else None
+
+    def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Filterbank features of a padded batch, with the silence that the encoder expects after each utterance.
+
+        Args:
+            waveforms: float32 (batch, samples), 16 kHz.
+            lengths: int64 (batch,), samples.
+
+        Returns:
+            float32 (batch, frames, mels) and lengths int64 (batch,).
+        """
+        encoder = self.configuration.encoder
+        if encoder.minimum_seconds or encoder.trailing_seconds:
+            inside = torch.arange(waveforms.shape[1], device=waveforms.device) < lengths[:, None]
+            waveforms = waveforms * inside
+            lengths = lengths + round(encoder.trailing_seconds * SAMPLE_RATE)
+            lengths = lengths.clamp(min=round(encoder.minimum_seconds * SAMPLE_RATE))
+            missing = int(lengths.max()) - waveforms.shape[1]
+            waveforms = nn.functional.pad(waveforms, (0, max(missing, 0)))
+        features, frames = self.front_end(waveforms, lengths)
+        return features, frames
+
+    def encode(self, waveforms: Tensor, lengths: Tensor) -> Encoded:
+        """Waveforms float32 (batch, samples) with lengths int64 (batch,) in samples -> the encoder's output."""
+        return self.encode_features(*self.features(waveforms, lengths))
+
+    def encode_features(self, features: Tensor, lengths: Tensor) -> Encoded:
+        """Features (batch, frames, mels) with lengths in frames -> the encoder's output."""
+        dtype = next(self.encoder.parameters()).dtype
+        return Encoded(*self.encoder(features.to(dtype), lengths))
+
+    def ctc_log_probabilities(self, encoded: Encoded) -> Tensor:
+        """Log-probabilities of each token at each position, float32 (batch, positions, vocabulary)."""
+        assert self.ctc is not None, "the model has no CTC head"
+        return self.ctc(encoded.values).float().log_softmax(dim=-1)
+
+    def positions(self, seconds: float) -> int:
+        """Encoder positions of an utterance of so many seconds."""
+        encoder = self.configuration.encoder
+        seconds = max(seconds + encoder.trailing_seconds, encoder.minimum_seconds)
+        frames = self.front_end.frames(torch.tensor(round(seconds * SAMPLE_RATE)))
+        return int(self.encoder.positions(frames))
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Number of parameters of each part."""
+        parts = {"encoder": self.encoder, "decoder": self.decoder, "ctc": self.ctc}
+        return {
+            name: sum(parameter.numel() for parameter in part.parameters())
+            for name, part in parts.items()
+            if part is not None
+        }

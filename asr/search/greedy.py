@@ -1,0 +1,119 @@
+"""Greedy search over the autoregressive decoder: at each step the most probable token, until the stop token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from asr.audio.files import SAMPLE_RATE
+from asr.model.decoder import Decoder
+from asr.model.recognizer import Encoded, Recognizer
+from asr.search.hypothesis import FinishReason, Hypothesis
+from asr.text.tokenizer import Tokenizer
+
+# A pattern of up to so many tokens, said so many times in a row, is a loop and not speech.
+_LONGEST_PATTERN = 32
+_SHORTEST_LOOP = 12
+_REPEATS = 4
+
+
+@torch.inference_mode()
+def greedy_search(
+    model: Recognizer,
+    tokenizer: Tokenizer,
+    encoded: Encoded,
+    sample_lengths: Sequence[int] | Tensor,
+    prompt: Sequence[str] | None = None,
+) -> list[Hypothesis]:
+    """Decode a batch; each step reads one token an utterance, and finished utterances leave the batch.
+
+    Args:
+        model: recogniser with a decoder.
+        tokenizer: its tokenizer.
+        encoded: the encoder's output.
+        sample_lengths: (batch,), samples of each utterance without added silence; they bound the text's length.
+        prompt: start tokens instead of the model's own.
+
+    Returns:
+        One hypothesis an utterance, in order.
+    """
+    decoder = cast(Decoder, model.decoder)
+    settings = decoder.configuration
+    start = [tokenizer.identifier(token) for token in (prompt or settings.prompt)]
+    device = encoded.values.device
+    bounds = [length_bound(model, int(samples), len(start)) for samples in sample_lengths]
+    emitted: list[list[int]] = [[] for _ in bounds]
+    scores: list[list[float]] = [[] for _ in bounds]
+    reasons: list[FinishReason] = ["length" for _ in bounds]
+    totals = [0.0 for _ in bounds]
+
+    forbidden = torch.zeros(len(tokenizer), device=device)
+    forbidden[list(settings.suppressed)] = float("-inf")
+    forbidden_first = forbidden.clone()
+    forbidden_first[list(settings.suppressed_at_start)] = float("-inf")
+
+    cache = decoder.cache()
+    active = list(range(len(bounds)))  # the utterance of each row
+    tokens = torch.tensor(start, device=device).repeat(len(bounds), 1)
+    running = set(active)
+    step = 0
+    while running:
+        logits = decoder(tokens, encoded.values, encoded.lengths, cache, last_only=True)[:, -1]
+        log_probabilities = (logits + (forbidden if step else forbidden_first)).log_softmax(dim=-1)
+        best, chosen = log_probabilities.max(dim=-1)
+        tokens = chosen[:, None]
+        for utterance, token, score in zip(active, chosen.tolist(), best.tolist(), strict=True):
+            if utterance not in running:
+                continue
+            totals[utterance] += score
+            if token == tokenizer.stop:
+                reasons[utterance] = "stop"
+                running.discard(utterance)
+                continue
+            emitted[utterance].append(token)
+            scores[utterance].append(score)
+            excess = repetition(emitted[utterance])
+            if excess:
+                reasons[utterance] = "repetition"
+                del emitted[utterance][-excess:], scores[utterance][-excess:]
+            if excess or len(emitted[utterance]) >= bounds[utterance]:
+                running.discard(utterance)
+        step += 1
+        # Leaving copies what the others remember, so it waits until a quarter of the rows is done.
+        if running and len(running) <= 0.75 * len(active):
+            rows = torch.tensor([row for row, utterance in enumerate(active) if utterance in running], device=device)
+            active = [utterance for utterance in active if utterance in running]
+            cache.select(rows)
+            encoded = Encoded(encoded.values[rows], encoded.lengths[rows])
+            tokens = tokens[rows]
+    return [
+        Hypothesis(tokenizer.decode(found).strip(), tuple(found), tuple(each), total, reason)
+        for found, each, total, reason in zip(emitted, scores, totals, reasons, strict=True)
+    ]
+
+
+def length_bound(model: Recognizer, samples: int, prompt_length: int) -> int:
+    """Most tokens that an utterance of so many samples may have, from the model's tokens a second."""
+    decoder = cast(Decoder, model.decoder)
+    settings = decoder.configuration
+    spoken = 8 + int(settings.tokens_per_second * samples / SAMPLE_RATE)
+    return max(1, min(spoken, settings.maximum_length - prompt_length))
+
+
+def repetition(tokens: Sequence[int]) -> int:
+    """How many tokens at the end say again what stands before them, 0 if they are not a loop.
+
+    A loop is a pattern of at most 32 tokens repeated at least 4 times and over at least 12 tokens; all repetitions
+    but the first are the excess.
+    """
+    for length in range(1, min(_LONGEST_PATTERN, len(tokens) // _REPEATS) + 1):
+        repeats = max(_REPEATS, -(-_SHORTEST_LOOP // length))
+        if len(tokens) < length * repeats:
+            continue
+        pattern = tokens[-length:]
+        if all(tokens[-length * (n + 1) : len(tokens) - length * n] == pattern for n in range(1, repeats)):
+            return length * (repeats - 1)
+    return 0
