@@ -197,8 +197,10 @@ def _align_batch(
         above = cost + np.int32(3)
         best = np.minimum(diagonal, above)
         best = np.minimum.accumulate(best - ramp, axis=1) + ramp
+        left = np.full_like(best, np.iinfo(np.int32).max // 2)
+        left[:, 1:] = best[:, :-1] + np.int32(3)
         # Among equal costs: the choice of sclite, found by comparison with its own alignments.
-        directions[i + 1] = np.where(best == diagonal, _DIAGONAL, np.where(best == above, _DELETE, _INSERT))
+        directions[i + 1] = np.where(best == diagonal, _DIAGONAL, np.where(best == left, _INSERT, _DELETE))
         cost = best
     for row, k in enumerate(batch):
         result[k] = _trace(references[k], hypotheses[k], directions[:, row])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,13 @@ from asr.scoring.alignment import Alignment, Costs, ErrorCounts, align, align_al
 from asr.scoring.units import RATES, tokenizer
 from asr.text.normalization import Normalizer, normalizer
 
-__all__ = ["Alignment", "Costs", "ErrorCounts", "Score", "UtteranceCounts", "align", "align_all", "compare", "count"]
+__all__ = ["Alignment", "Costs", "ErrorCounts", "Score", "UtteranceCounts", "align", "count", "score_systems"]
 
 BATCH = 2000
 LISTED = 20
 
-Observer = Callable[[str, Alignment], None]
+# Called for each utterance with its name and its alignment under each system.
+Observer = Callable[[str, tuple[Alignment, ...]], None]
 
 
 class UtteranceCounts(Mapping[str, ErrorCounts]):
@@ -118,53 +119,79 @@ def count(
         ScoringError: an utterance is missing or has no reference (the message names them), or the unit, the
             normaliser or the costs are not known.
     """
-    return compare(references, hypotheses, unit, normalizer, allow_missing, costs)
+    (score,) = score_systems(references, [hypotheses], unit, normalizer, allow_missing, costs)
+    return score
 
 
-def compare(
+def score_systems(
     references: Mapping[str, str],
-    hypotheses: Mapping[str, str],
+    systems: Sequence[Mapping[str, str]],
     unit: str = "word",
     normalizer: str = "none",
     allow_missing: bool = False,
     costs: Costs = "levenshtein",
     observers: Sequence[Observer] = (),
-) -> Score:
-    """As ``count``, and each utterance's alignment is handed to every observer, in the references' order."""
-    missing = check_identifiers(references, hypotheses, allow_missing)
+    labels: Sequence[str] = (),
+) -> tuple[Score, ...]:
+    """As ``count``, for several systems at once, utterance by utterance.
+
+    Args:
+        references: as ``count``.
+        systems: the hypotheses of each system.
+        unit: as ``count``.
+        normalizer: as ``count``.
+        allow_missing: as ``count``.
+        costs: as ``count``.
+        observers: each is called with every utterance's alignments, in the references' order.
+        labels: name of each system in messages, such as its file.
+
+    Raises:
+        ScoringError: as ``count``.
+    """
+    missing = [
+        check_identifiers(references, hypotheses, allow_missing, label)
+        for hypotheses, label in zip_longest(systems, labels, fillvalue="")
+        if not isinstance(hypotheses, str)
+    ]
     try:
         standard = _normalizer(normalizer)
     except AsrError as error:
         raise ScoringError(str(error)) from error
     split = tokenizer(unit, standard)
-    table = np.zeros((len(references), 4), dtype=np.int64)
+    tables = np.zeros((len(systems), len(references), 4), dtype=np.int64)
     row = 0
     names = iter(references)
     while batch := list(islice(names, BATCH)):
-        aligned = align_all(
-            [split(standard(references[name])) for name in batch],
-            [split(standard(hypotheses.get(name, ""))) for name in batch],
-            costs,
-        )
-        for name, alignment in zip(batch, aligned, strict=True):
-            counts = alignment.counts
-            table[row] = counts.correct, counts.substitutions, counts.deletions, counts.insertions
-            row += 1
+        units = [split(standard(references[name])) for name in batch]
+        aligned = [
+            align_all(units, [split(standard(hypotheses.get(name, ""))) for name in batch], costs)
+            for hypotheses in systems
+        ]
+        for place, name in enumerate(batch):
+            alignments = tuple(system[place] for system in aligned)
+            for table, alignment in zip(tables, alignments, strict=True):
+                counts = alignment.counts
+                table[row] = counts.correct, counts.substitutions, counts.deletions, counts.insertions
             for observe in observers:
-                observe(name, alignment)
-    return Score(
-        total=ErrorCounts(*(int(value) for value in table.sum(axis=0))),
-        utterances=UtteranceCounts(tuple(references), table),
-        unit=unit,
-        normalizer=standard.name,
-        normalizer_version=standard.version,
-        costs=costs,
-        missing=missing,
+                observe(name, alignments)
+            row += 1
+    identifiers = tuple(references)
+    return tuple(
+        Score(
+            total=ErrorCounts(*(int(value) for value in table.sum(axis=0))),
+            utterances=UtteranceCounts(identifiers, table),
+            unit=unit,
+            normalizer=standard.name,
+            normalizer_version=standard.version,
+            costs=costs,
+            missing=absent,
+        )
+        for table, absent in zip(tables, missing, strict=True)
     )
 
 
 def check_identifiers(
-    references: Mapping[str, str], hypotheses: Mapping[str, str], allow_missing: bool = False
+    references: Mapping[str, str], hypotheses: Mapping[str, str], allow_missing: bool = False, label: str = ""
 ) -> tuple[str, ...]:
     """Check that both sides have the same utterances; gives those without hypothesis where that is allowed.
 
@@ -182,7 +209,8 @@ def check_identifiers(
         mistakes.append(f"{len(extra)} without reference: {listed(extra)}")
     if mistakes:
         hint = "" if extra else " or allow missing ones to be scored as empty"
-        raise ScoringError(f"utterances differ ({'; '.join(mistakes)}); complete the files{hint}.")
+        where = f"{label}: " if label else ""
+        raise ScoringError(f"{where}utterances differ ({'; '.join(mistakes)}); complete the files{hint}.")
     return missing
 
 

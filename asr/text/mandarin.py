@@ -29,7 +29,7 @@ _NUMERAL = "0-9零〇一二三四五六七八九两幺十百千万亿廿卅壹�
 _UNITS = "百千万亿佰仟"
 _RUN = re.compile(f"[{_NUMERAL}]+")
 _PLAIN = re.compile("[0-9零〇一二三四五六七八九两幺壹贰叁肆伍陆柒捌玖]+")
-_SCALED = re.compile(f"([0-9零〇一二三四五六七八九十百千两]+)点([0-9零〇一二三四五六七八九]+)([万亿])(?![{_NUMERAL}])")
+_SCALED = re.compile(f"([0-9零〇一二三四五六七八九十百千两廿卅]+)点([0-9零〇一二三四五六七八九]+)([万亿])(?![{_NUMERAL}])")
 _FINANCIAL = frozenset("壹贰叁肆伍陆柒捌玖拾佰仟")
 
 _NOTATION = [
