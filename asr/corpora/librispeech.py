@@ -13,7 +13,7 @@ from pathlib import Path
 from lhotse.recipes.librispeech import LIBRISPEECH, MINI_LIBRISPEECH, download_librispeech
 
 from asr.corpora.manifests import Preparation, Published, check_pairs, prepare_subset
-from asr.corpora.utterances import AUDIO_SUFFIXES, Utterance, some
+from asr.corpora.utterances import Utterance, find_audio, some
 from asr.exceptions import CorpusError
 
 PUBLISHED = {
@@ -110,14 +110,11 @@ def _utterances(subset: Path) -> list[Utterance]:
             if identifier in texts:
                 repeated.append(identifier)
             texts[identifier] = " ".join(text.split())
-    audio: dict[str, Path] = {}
-    for path in sorted(subset.glob("*/*/*")):
-        if path.suffix in AUDIO_SUFFIXES:
-            if path.stem in audio:
-                repeated.append(path.stem)
-            audio[path.stem] = path
     if repeated:
-        raise CorpusError(f"{subset}: {len(repeated)} utterances are there twice ({some(repeated)}); keep one of each.")
+        raise CorpusError(
+            f"{subset}: {len(repeated)} utterances have two transcripts ({some(repeated)}); keep one each."
+        )
+    audio = find_audio(subset, "*/*/*")
     check_pairs(str(subset), set(texts), set(audio))
     return [
         Utterance(identifier, audio[identifier], text, identifier.partition("-")[0], len(text.split()))

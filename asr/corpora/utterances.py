@@ -62,6 +62,26 @@ def to_cuts(utterances: Iterable[Utterance], source: str) -> CutSet:
     )
 
 
+def find_audio(folder: Path, pattern: str) -> dict[str, Path]:
+    """Audio files below a folder by utterance id, which is the file name without its ending.
+
+    Raises:
+        CorpusError: an utterance is there twice.
+    """
+    found: dict[str, Path] = {}
+    repeated: list[str] = []
+    for path in sorted(folder.glob(pattern)):
+        # Some systems leave a hidden companion beside each file.
+        if path.suffix.lower() not in AUDIO_SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            repeated.append(path.stem)
+        found[path.stem] = path
+    if repeated:
+        raise CorpusError(f"{folder}: {len(repeated)} utterances are there twice ({some(repeated)}); keep one of each.")
+    return found
+
+
 def some(items: Sequence[str], limit: int = 5) -> str:
     """The first few of a list, and how many more there are."""
     shown = ", ".join(items[:limit])
