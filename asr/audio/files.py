@@ -30,6 +30,12 @@ AUDIO_SUFFIXES: frozenset[str] = (
     | {".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".wmv", ".asf"}
 )
 
+# What FFmpeg may take a file for: not a playlist, which would open other files or the network, not text, not a picture.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,ac3,eac3,asf,avi,flv,mpeg,mpegts,mp3,ogg,flac,wav,w64,aiff,au,caf,amr,"
+    "ape,wv,tta,tak,mpc,mpc8,dsf,rm"
+)
+
 # Slower than 1 kHz holds no speech, and no converter samples faster than 768 kHz: such a header is wrong.
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 # Float samples a little over full scale are clipped; far over it they are integers that nobody divided.
@@ -81,7 +87,8 @@ def inspect(path: str | Path) -> AudioInformation:
 def read(path: str | Path, start: float = 0.0, duration: float | None = None, channel: int | None = None) -> Samples:
     """Read a file, or a part of it, as 16 kHz mono.
 
-    A part equals the same samples of the whole: it is decoded and resampled with a margin on either side.
+    A part equals the same samples of the whole: it is decoded and resampled with a margin on either side. Two kinds of
+    file allow that only nearly: Matroska and WebM give positions in milliseconds, AAC may hold random noise.
 
     Args:
         path: any file that libsndfile or FFmpeg reads; of a video, its first audio track.
@@ -203,8 +210,8 @@ def _open(path: str | Path) -> Iterator[_Source]:
         try:
             handle = soundfile.SoundFile(str(path))
         except soundfile.LibsndfileError:
-            # No network and no other file, whatever a playlist that calls itself audio asks for.
-            with av.open(str(path), options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
+            options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+            with av.open(str(path), options=options, metadata_errors="replace") as container:
                 if not container.streams.audio:
                     raise AudioError(
                         f"{path}: holds no audio track; give a sound file or a video with sound."
@@ -301,9 +308,12 @@ class _FFmpegSource:
 
     def _duration(self) -> float | None:
         """Seconds that the track lasts according to its header."""
-        if self.stream.duration is None or self.stream.time_base is None:
-            return None
-        return float(self.stream.duration * self.stream.time_base)
+        if self.stream.duration is not None and "mov" in self.container.format.name:
+            return float(self.stream.duration * self.stream.time_base)
+        # Matroska gives one duration for all tracks; other containers' is a guess from the first packets.
+        if "matroska" in self.container.format.name and len(self.container.streams) == 1:
+            return None if self.container.duration is None else float(self.container.duration / 1e6)
+        return None
 
     def count(self) -> int | None:
         # A container's duration may count an encoder's delay or another track: only decoding says how much there is.
