@@ -89,6 +89,7 @@ class Report:
         worst: alignments of the utterances with the most errors, for the page.
         notes: sentences that a reader should know, such as missing hypotheses.
         inputs: file and format of the reference and of each hypothesis.
+        speaker_of: speaker of each utterance in ``worst``, where known.
     """
 
     systems: list[SystemReport]
@@ -96,6 +97,7 @@ class Report:
     worst: list[tuple[str, tuple[Alignment, ...]]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     inputs: tuple[tuple[str, str], ...] = ()
+    speaker_of: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_report(
@@ -185,7 +187,8 @@ def build_report(
         for label, score, table in zip(labels, scores, tables, strict=True)
     ]
     comparison = _compare(scores, segment_errors, groups, samples, seed) if len(scores) == 2 else None
-    return Report(reports, comparison, worst.utterances, tuple(found), tuple(inputs))
+    shown_speakers = {name: speakers[name] for name, _ in worst.utterances} if speakers else {}
+    return Report(reports, comparison, worst.utterances, tuple(found), tuple(inputs), shown_speakers)
 
 
 def _errors(score: Score) -> tuple[Any, Any]:

@@ -43,7 +43,7 @@ def summary(report: Report) -> str:
                     f"{role}: {file}, read as {kind}"
                     for role, (file, kind) in zip(_roles(report), report.inputs, strict=False)
                 ),
-                f"normaliser: {score.normalizer} ({score.normalizer_version})",
+                f"normaliser: {score.normalizer}, version {score.normalizer_version}",
                 f"unit: {score.unit}, alignment costs: {score.costs}",
                 *(f"note: {note}" for note in report.notes),
                 *(["note: rare entries of the tables of errors were dropped to bound memory"] if first.pruned else []),

@@ -1,18 +1,18 @@
 """Mandarin text normalisation: one way of writing for what is said in one way.
 
 In this order: NFKC (full-width to half-width), lower case, remarks in brackets dropped, traditional characters to
-simplified (OpenCC), numeric notation written out (``50%`` to 百分之50, ``3.5`` to 3点5), punctuation and symbols
-dropped, spaces removed but for those between two Latin words, Chinese numerals to digits (二百五 to 250, 二零二三 to
-2023). All numerals end as digits, so that a reference in one notation and a hypothesis in the other compare equal.
+simplified (OpenCC), numbers in digits written as they are read (120 to 一百二十, 2023年 to 二零二三年, 50% to
+百分之五十, 3.5 to 三点五), variants of numerals to one (两 and 2 to 二, 幺 to 一, 〇 to 零), punctuation and symbols
+dropped, spaces removed but for those between two Latin words.
 
-Numerals are read after punctuation is dropped, so that a recogniser that writes no punctuation loses nothing by it.
+Digits become Chinese numerals and not the reverse, so that a corpus that writes numbers out, as AISHELL does, keeps
+its published number of characters, and a wrong character of 一千亿 is one error and not nine.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from decimal import Decimal
 from functools import lru_cache
 from importlib.metadata import version as package_version
 from typing import Any
@@ -24,26 +24,29 @@ HAN = (
 )
 
 _REMARK = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|<[^<>]*>|\{[^{}]*\}|【[^【】]*】|〔[^〔〕]*〕")
-_DIGITS = str.maketrans("零〇一二三四五六七八九两幺壹贰叁肆伍陆柒捌玖", "0012345678921123456789")
-_NUMERAL = "0-9零〇一二三四五六七八九两幺十百千万亿廿卅壹贰叁肆伍陆柒捌玖拾佰仟"
-_UNITS = "百千万亿佰仟"
-_RUN = re.compile(f"[{_NUMERAL}]+")
-_PLAIN = re.compile("[0-9零〇一二三四五六七八九两幺壹贰叁肆伍陆柒捌玖]+")
-_SCALED = re.compile(f"([0-9零〇一二三四五六七八九十百千两廿卅]+)点([0-9零〇一二三四五六七八九]+)([万亿])(?![{_NUMERAL}])")
-_FINANCIAL = frozenset("壹贰叁肆伍陆柒捌玖拾佰仟")
+_READ = str.maketrans("0123456789", "零一二三四五六七八九")
+_VARIANTS = str.maketrans("〇两幺", "零二一")
+_FINANCIAL = str.maketrans("壹贰叁肆伍陆柒捌玖拾佰仟", "一二三四五六七八九十百千")
+# Alone they are mostly words or names (大陆, 伍先生): with a unit they are an amount.
+_AMOUNT = re.compile("(?=[壹贰叁肆伍陆柒捌玖零]*[拾佰仟万亿])[壹贰叁肆伍陆柒捌玖拾佰仟万亿零]{2,}")
+_NUMBER = re.compile(r"(?a:\d+)")
+# Digits that are read one by one: years, classes and generations; the rest by their form, in _read.
+_ONE_BY_ONE = re.compile(r"(?<![0-9点])(?:(?:1[0-9]|20)[0-9]{2}(?=[年级届])|[0-9][05](?=后))")
+_DATE = re.compile(r"(?<![0-9])([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})(?![0-9])")
+_LONGEST = 16  # digits of the largest number that has a reading in 亿
 
 _NOTATION = [
+    (_DATE, r"\1年\3月\4日"),
     (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),  # thousands
     (re.compile(r"(?<=\d)\.(?=\d)"), "点"),
     (re.compile(r"([0-9]+(?:点[0-9]+)?)\s*%"), r"百分之\1"),
     (re.compile(r"([0-9]+(?:点[0-9]+)?)\s*‰"), r"千分之\1"),
     (re.compile(r"(?<![\d/])([0-9]+)[/⁄]([0-9]+)(?![\d/])"), r"\2分之\1"),
-    (re.compile(r"(?<![\d:])([0-9]{1,2}):([0-5][0-9])(?![\d:])"), r"\1点\2"),
     (re.compile(r"(?<![\d:])([0-9]+):([0-9]+)(?![\d:])"), r"\1比\2"),
     (re.compile(r"(?<![0-9a-z\-])[-−](?=[0-9])"), "负"),
-    (re.compile(f"零下(?=[{_NUMERAL}])"), "负"),
-    (re.compile(r"°\s*c\b"), "摄氏度"),
+    (re.compile(r"°\s*c(?![a-z])"), "摄氏度"),
 ]
+_TIME = re.compile(r"(?<![\d:])([0-9]{1,2}):([0-5][0-9])(?![\d:])")
 _SPACE = re.compile(r"(?<=[^\W\d_])\s+(?=[^\W\d_])")
 _HAN_SIDE = re.compile(f"(?<=[{HAN}]) | (?=[{HAN}])")
 
@@ -63,12 +66,12 @@ def normalize(text: str) -> str:
     text = unicodedata.normalize("NFKC", text)
     text = _REMARK.sub(" ", text)
     text = simplify(text)
-    for notation, spoken in _NOTATION:
-        text = notation.sub(spoken, text)
+    text = digits_to_numerals(text)
     text = re.sub(r"(?<=[a-z])['’](?=[a-z])", "", text)
     text = "".join(" " if unicodedata.category(c)[0] in "PSZC" else c for c in text)
     # A mark may have moved next to its letter.
-    return numerals_to_digits(unicodedata.normalize("NFKC", _join(text)))
+    text = unicodedata.normalize("NFKC", _join(text)).translate(_VARIANTS)
+    return _AMOUNT.sub(lambda match: match.group().translate(_FINANCIAL), text)
 
 
 def _join(text: str) -> str:
@@ -90,40 +93,26 @@ def simplify(text: str) -> str:
     return str(_opencc().convert(text))
 
 
-def numerals_to_digits(text: str) -> str:
-    """Chinese numerals, alone or mixed with digits, to digits: 一万两千三 to 12300, 1.5万 to 15000, 零零七 to 007.
+def digits_to_numerals(text: str) -> str:
+    """Numbers in digits as they are read.
 
-    What is no number stays as it is: units without a digit (千万, 百姓) and approximations (二三十).
+    A number is read as a quantity (120 is 一百二十), but digit by digit where it is a year (2023年), a generation
+    (90后), begins with 0, stands behind a decimal point, or has seven or more digits that are no round
+    quantity (telephone numbers). Where both readings are usual (110), the text does not say which was spoken.
     """
-    text = _SCALED.sub(_scaled, text)
-    return _RUN.sub(lambda match: _number(match.group()), text)
+    text = _TIME.sub(lambda match: f"{_read(match[1])}点{_read(match[2])}", text)
+    for notation, spoken in _NOTATION:
+        text = notation.sub(spoken, text)
+    text = _ONE_BY_ONE.sub(lambda match: match.group().translate(_READ), text)
+    text = re.sub("(?<=[0-9])点[0-9]+", lambda match: match.group().translate(_READ), text)
+    return _NUMBER.sub(lambda match: _read(match.group()), text)
 
 
-def _scaled(match: re.Match[str]) -> str:
-    whole, fraction, unit = match.groups()
-    try:
-        value = Decimal(f"{_number(whole)}.{fraction.translate(_DIGITS)}") * (10000 if unit == "万" else 10**8)
-    except (ArithmeticError, ValueError):
-        return match.group()
-    return format(value.normalize(), "f").replace(".", "点")
+def _read(digits: str) -> str:
+    """One number as it is read."""
+    from cn2an import an2cn
 
-
-def _number(run: str) -> str:
-    from cn2an import cn2an
-
-    if len(run) == 1 and run in _FINANCIAL:  # 大陆, 伍先生: words, not amounts
-        return run
-    if _PLAIN.fullmatch(run):
-        return run.translate(_DIGITS)
-    number = run.lstrip(_UNITS)
-    prefix = run[: len(run) - len(number)]
-    if not number:
-        return run
-    if prefix:  # 万一: a unit cannot begin a number
-        return prefix + _number(number)
-    number = number.replace("廿", "二十").replace("卅", "三十")
-    number = re.sub("亿([1-9一二三四五六七八九两])$", r"亿\1千万", number)  # 七亿二, which cn2an does not know
-    try:
-        return str(int(cn2an(number, "smart")))
-    except (ValueError, KeyError):  # both are ways in which cn2an refuses
-        return run
+    telephone = len(digits) >= 7 and len(digits.rstrip("0")) >= 6
+    if telephone or len(digits) > _LONGEST or (digits[0] == "0" and len(digits) > 1):
+        return digits.translate(_READ)
+    return str(an2cn(digits, "low"))
