@@ -7,6 +7,7 @@ happens at the edges and in the scale of the result; ``FilterbankConfiguration.c
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from typing import Literal, overload
@@ -118,6 +119,7 @@ class Filterbank(nn.Module):
         self.extra_frames = math.ceil(self.frame_length / 2 / self.frame_shift) if whisper else 0
         self.register_buffer("window", _window(configuration), persistent=False)
         self.register_buffer("filters", _filters(configuration), persistent=False)
+        self._bands = _bands(self.filters)
         mean = inverse = None
         if configuration.normalization == "global":
             mean = torch.tensor(configuration.mean, dtype=torch.float32)
@@ -165,15 +167,10 @@ class Filterbank(nn.Module):
             width = self.frames(waveforms.shape[1]) if waveforms.is_cuda else int(frames.max()) if len(frames) else 0
             if width == 0:
                 return waveforms.new_zeros(len(lengths), 0, self.mels, dtype=torch.float32), frames
-            rows, offsets = self._rows(self._edges(waveforms.float(), lengths, width), frames)
-            energies = self._energies(rows)
-            computed = torch.arange(width + self.extra_frames, device=frames.device)
-            index = offsets[:, None] + computed
-            features = energies[index.clamp_(max=len(energies) - 1).flatten()].view(*index.shape, self.mels)
+            features = self._features(self._edges(waveforms.float(), lengths, width), frames)
             if self.configuration.convention == "whisper":
-                features = self._whisper_scale(features, frames, computed)[:, :width]
-            valid = (computed[:width] < frames[:, None])[..., None]
-            return self._normalize(features, frames, valid).masked_fill_(~valid, 0.0), frames
+                features = self._whisper_scale(features, frames)
+            return self._normalize(features[:, :width], frames), frames
 
     def _edges(self, waveforms: Tensor, lengths: Tensor, width: int) -> Tensor:
         """Waveforms ``(batch, rows x frame_shift)`` in which frame ``t`` starts at ``t x frame_shift``.
@@ -190,11 +187,11 @@ class Filterbank(nn.Module):
         elif not configuration.snip_edges:
             before = self.frame_length // 2 - shift // 2
         total = (width + self.extra_frames + self._overlap) * shift
+        padded = nn.functional.pad(waveforms, (before, total - before - waveforms.shape[1]))
+        if configuration.convention == "kaldi" and configuration.snip_edges:
+            return padded  # no frame reaches beyond its utterance
         position = torch.arange(total, device=waveforms.device) - before
-        samples = waveforms.shape[1]
-        # What is kept of the batch, between the edges and within the lengths.
-        padded = nn.functional.pad(waveforms, (before, total - before - samples))
-        padded.masked_fill_((position < 0) | (position >= lengths[:, None]), 0.0)
+        padded.masked_fill_(position >= lengths[:, None], 0.0)
         if configuration.convention == "whisper":
             # The start is mirrored without repeating the first sample; an utterance shorter than that ends in silence.
             mirrored = padded[:, before + 1 : 2 * before + 1].flip(1)
@@ -214,84 +211,98 @@ class Filterbank(nn.Module):
         """Rows of ``frame_shift`` samples that a frame reaches into beyond its first."""
         return math.ceil(self.frame_length / self.frame_shift) - 1
 
-    def _rows(self, waveforms: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """One long waveform ``(rows, frame_shift)`` without padding, and the row at which each utterance starts.
+    def _features(self, waveforms: Tensor, frames: Tensor) -> Tensor:
+        """Mel energies ``(batch, width + extra_frames, mels)``, zero beyond ``frames + extra_frames``.
 
-        Frames start at whole rows, so utterances can stand end to end; the last frames of each, which reach into the
-        next, are computed for nothing. On an accelerator the padding stays, because dropping it waits for the device.
+        Args:
+            waveforms: as from ``_edges``: cut into rows of ``frame_shift`` samples, a frame starts at each row.
+            frames: int64 ``(batch,)``.
         """
-        batch, rows = len(waveforms), waveforms.shape[1] // self.frame_shift
-        flat = waveforms.reshape(batch * rows, self.frame_shift)
-        if waveforms.device.type != "cpu" or batch == 1:
-            return flat, torch.arange(batch, device=waveforms.device) * rows
-        used = torch.where(frames > 0, frames + self.extra_frames + self._overlap, 0)
-        kept = (torch.arange(rows) < used[:, None]).flatten().nonzero().flatten()
-        return flat.index_select(0, kept), used.cumsum(0) - used
-
-    def _energies(self, rows: Tensor) -> Tensor:
-        """Mel energies ``(frames, mels)``, on a logarithmic scale if configured, of frames that start at each row."""
-        length, shift = self.frame_length, self.frame_shift
-        count = len(rows) - self._overlap
-        energies = rows.new_empty(count, self.mels)
-        waveform = rows.flatten()
-        # Whatever runs on the processor is faster when a few frames go through all steps before the next ones do.
-        step = CHUNK_FRAMES * torch.get_num_threads() if rows.device.type == "cpu" else count
-        buffer = rows.new_zeros(min(step, count), self.configuration.fft_length)
-        for start in range(0, count, max(step, 1)):
+        length, shift, device = self.frame_length, self.frame_shift, waveforms.device
+        rows = waveforms.view(-1, shift)
+        batch, height = len(waveforms), waveforms.shape[1] // shift
+        width = height - self._overlap
+        # Utterances stand end to end, without their padding, and go through all steps a few frames at a time, which
+        # stay in the processor's cache. The last rows of an utterance start no frame of its own: what is computed
+        # there, over the seam, goes to a row of the result that is dropped.
+        computed = torch.where(frames > 0, frames + self.extra_frames, 0)[:, None]
+        row = torch.arange(height, device=device)
+        target = torch.where(row < computed, row + torch.arange(batch, device=device)[:, None] * width, batch * width)
+        source = torch.arange(batch * height, device=device)
+        step = len(source)
+        if device.type == "cpu":  # elsewhere one step is faster, and dropping the padding would wait for the device
+            kept = ((row < computed + self._overlap) & (computed > 0)).flatten()
+            source, target = source[kept], target.flatten()[kept]
+            step = CHUNK_FRAMES * torch.get_num_threads()
+        count = len(source) - self._overlap
+        target = target.flatten()[:count]
+        features = rows.new_zeros(batch * width + 1, self.mels)
+        windowed = rows.new_zeros(min(step, count), self.configuration.fft_length)
+        for start in range(0, count, step):
             stop = min(start + step, count)
-            frames = waveform.as_strided((stop - start, length), (shift, 1), start * shift)
-            self._windowed(frames, buffer[: stop - start, :length])
-            self._mel_energies(torch.fft.rfft(buffer[: stop - start]), energies[start:stop])
-        return energies
+            waveform = rows.index_select(0, source[start : stop + self._overlap])
+            cut = waveform.as_strided((stop - start, length), (shift, 1))
+            torch.mul(self._emphasised(cut), self.window, out=windowed[: stop - start, :length])
+            energies = self._mel_energies(torch.fft.rfft(windowed[: stop - start]))
+            features.index_copy_(0, target[start:stop], energies)
+        return features[:-1].view(batch, width, self.mels)
 
-    def _windowed(self, frames: Tensor, output: Tensor) -> None:
-        """Write frames ``(frames, length)`` with their offset removed, pre-emphasised and windowed.
+    def _emphasised(self, frames: Tensor) -> Tensor:
+        """Frames ``(frames, length)`` without their offset and pre-emphasised, as Kaldi does it.
 
-        All three are linear and could be one pass over the samples, but rounding counts here: below speech that was
-        cut off at 4 or 7 kHz lies next to nothing, and its logarithm is what rounding leaves. Only the same operations
-        in the same order give torchaudio's result within 1e-4; another order is no worse, but differs by 1e-3.
+        With the window these are three linear operations that could be one pass over the samples. But rounding counts
+        here: beside speech that was cut off at 4 or 7 kHz lies next to nothing, and its logarithm is what rounding
+        left. Only the same operations in the same order give torchaudio's result within 1e-4; another order is no less
+        exact, but differs from it by 1e-3.
         """
         configuration = self.configuration
-        if configuration.convention == "kaldi":
-            if configuration.remove_dc:
-                frames = frames - frames.mean(1, keepdim=True)
-            if configuration.preemphasis:
-                # Kaldi takes the first sample of a frame for its own predecessor.
-                predecessors = frames * configuration.preemphasis
-                torch.sub(frames[:, 1:], predecessors[:, :-1], out=output[:, 1:])
-                torch.sub(frames[:, 0], predecessors[:, 0], out=output[:, 0])
-                frames = output
-        torch.mul(frames, self.window, out=output)
+        if configuration.convention == "kaldi" and configuration.remove_dc:
+            frames = frames - frames.mean(1, keepdim=True)
+        if configuration.convention == "whisper" or not configuration.preemphasis:
+            return frames
+        frames = frames.contiguous()
+        predecessors = frames * configuration.preemphasis
+        emphasised = torch.empty_like(frames)
+        # One after the other, the frames' rows make a faster subtraction; their first column is put right afterwards.
+        torch.sub(frames.view(-1)[1:], predecessors.view(-1)[:-1], out=emphasised.view(-1)[1:])
+        # Kaldi takes the first sample of a frame for its own predecessor.
+        torch.sub(frames[:, 0], predecessors[:, 0], out=emphasised[:, 0])
+        return emphasised
 
-    def _mel_energies(self, spectrum: Tensor, output: Tensor) -> None:
-        """Write the mel energies ``(frames, mels)`` of a complex spectrum ``(frames, bins)``."""
+    def _mel_energies(self, spectrum: Tensor) -> Tensor:
+        """Mel energies ``(frames, mels)`` of a complex spectrum ``(frames, bins)``, logarithmic if configured."""
         configuration = self.configuration
-        magnitudes = spectrum.abs()
-        if configuration.power or configuration.convention == "whisper":
-            magnitudes.square_()
-        torch.mm(magnitudes, self.filters, out=output)
+        squares = torch.view_as_real(spectrum).square_()
+        power = squares[..., 0] + squares[..., 1]
+        if not configuration.power:
+            power.sqrt_()
+        energies = power.new_empty(len(power), self.mels)
+        for mels, bins in self._bands:
+            torch.mm(power[:, bins], self.filters[bins, mels], out=energies[:, mels])
         if configuration.convention == "whisper":
-            output.clamp_(min=WHISPER_FLOOR).log10_()
-        elif configuration.logarithm:
-            output.clamp_(min=LOG_FLOOR).log_()
+            return energies.clamp_(min=WHISPER_FLOOR).log10_()
+        return energies.clamp_(min=LOG_FLOOR).log_() if configuration.logarithm else energies
 
-    def _whisper_scale(self, features: Tensor, frames: Tensor, computed: Tensor) -> Tensor:
+    def _whisper_scale(self, features: Tensor, frames: Tensor) -> Tensor:
         """Raise what is more than 8 (80 dB) below the utterance's maximum, then scale to about [-1, 1]."""
-        heard = (computed < frames[:, None] + self.extra_frames)[..., None]
+        heard = _within(features, frames + self.extra_frames)
         maximum = features.masked_fill(~heard, math.log10(WHISPER_FLOOR)).amax((1, 2), keepdim=True)
-        return (torch.maximum(features, maximum - 8.0) + 4.0) / 4.0
+        scaled = (torch.maximum(features, maximum - 8.0) + 4.0) / 4.0
+        return scaled.masked_fill_(~_within(features, frames), 0.0)
 
-    def _normalize(self, features: Tensor, frames: Tensor, valid: Tensor) -> Tensor:
-        """Bring each mel to mean 0 and variance 1, over the utterance's own frames or by the given statistics."""
+    def _normalize(self, features: Tensor, frames: Tensor) -> Tensor:
+        """Bring each mel to mean 0 and variance 1, over the utterance's own frames or by the given statistics.
+
+        Features beyond an utterance's frames are zero before and after.
+        """
+        valid = _within(features, frames)
         if self.mean is not None and self.inverse_deviation is not None:
-            return (features - self.mean) * self.inverse_deviation
+            return ((features - self.mean) * self.inverse_deviation).masked_fill_(~valid, 0.0)
         if self.configuration.normalization == "none":
             return features
         count = frames.clamp(min=1)[:, None, None]
-        mean = features.masked_fill(~valid, 0.0).sum(1, keepdim=True) / count
-        centred = (features - mean).masked_fill_(~valid, 0.0)
-        variance = centred.square().sum(1, keepdim=True) / count
-        return centred * (variance + 1e-10).rsqrt_()
+        centred = (features - features.sum(1, keepdim=True) / count).masked_fill_(~valid, 0.0)
+        return centred * (centred.square().sum(1, keepdim=True) / count + 1e-10).rsqrt()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Follow the model to another device but not to half precision, in which these constants would be wrong.
@@ -322,6 +333,11 @@ def global_statistics(
     mean = total / max(count, 1)
     variance = squares / max(count, 1) - mean.square()
     return mean.tolist(), variance.clamp(min=1e-10).sqrt().tolist()
+
+
+def _within(features: Tensor, frames: Tensor) -> Tensor:
+    """Which frames ``(batch, frames, 1)`` are an utterance's own."""
+    return (torch.arange(features.shape[1], device=features.device) < frames[:, None])[..., None]
 
 
 def _window(configuration: FilterbankConfiguration) -> Tensor:
@@ -364,3 +380,17 @@ def _filters(configuration: FilterbankConfiguration) -> Tensor:
     )
     # Kaldi leaves the Nyquist bin out.
     return nn.functional.pad(filters, (0, 1)).T.contiguous()
+
+
+def _bands(filters: Tensor) -> list[tuple[slice, slice]]:
+    """Ranges of mels and of the bins that they are made of, so that most of the zeros need not be multiplied.
+
+    Low mels are a few bins each; three ranges take a third of the time of the whole matrix, and less than a sparse one.
+    """
+    mels = filters.shape[1]
+    bounds = [0, round(0.6 * mels), round(0.8 * mels), mels]
+    bands = []
+    for begin, end in itertools.pairwise(bounds):
+        bins = filters[:, begin:end].any(1).nonzero().flatten().tolist() or [0]
+        bands.append((slice(begin, end), slice(bins[0], bins[-1] + 1)))
+    return bands
