@@ -27,7 +27,7 @@ OPENSLR = "http://www.openslr.org/resources"
 
 # Of A-Z and a-z, in half and full width.
 _LATIN = "A-Za-zＡ-Ｚａ-ｚ"
-_SPACE = re.compile(rf"(?<![{_LATIN}])\s+|\s+(?![{_LATIN}])")
+_SPACE = re.compile(rf"(?<![{_LATIN}]) | (?![{_LATIN}])")
 
 
 def prepare(corpus: Path, output: Path, download: bool = False) -> Preparation:
@@ -88,7 +88,7 @@ def prepare(corpus: Path, output: Path, download: bool = False) -> Preparation:
 
 def join_words(text: str) -> str:
     """Remove the spaces between words, except where Latin letters are on both sides."""
-    return _SPACE.sub("", text.strip())
+    return _SPACE.sub("", " ".join(text.split()))
 
 
 def fetch(corpus: Path, base_url: str = OPENSLR) -> None:

@@ -97,9 +97,9 @@ def select(
 class BatchLoader:
     """Reads batches by seconds of audio, bucketed by duration.
 
-    All ranks walk through the same sequence of batches and each takes every ``world_size``-th of it; the batches left
-    at the end are divided anew among the ranks, so that all get the same number of batches and none waits for ever. No
-    utterance is lost; where fewer are left than there are ranks, some are given twice.
+    All ranks walk through the same sequence of batches and each takes every ``world_size``-th of it; batches are halved
+    where the last ones are fewer than the ranks, so that all get the same number and none waits for ever. No utterance
+    is lost; where fewer are left than there are ranks, some are given twice.
 
     Args:
         cuts: the utterances.
@@ -189,18 +189,20 @@ class BatchLoader:
             shuffle=self._shuffle,
             buffer_size=BUFFER,
             seed=generator.getrandbits(32),
-            rank=self._rank,
-            world_size=self._world_size,
-            # Batches of one step from one bucket on all ranks, so that none waits long for another; and the other way
-            # to choose a bucket ends an epoch early, with utterances left (lhotse 1.33).
+            # Every rank sees the whole sequence and divides it below. What lhotse gives to several ranks at the end of
+            # an epoch may mix long and short utterances to more than a batch may hold.
+            rank=0,
+            world_size=1,
+            # The other way to choose a bucket ends an epoch early, with utterances left (lhotse 1.33).
             sync_buckets=True,
         )
-        groups = [list(group) for group in sampler]
+        groups = sorted((list(group) for group in sampler), key=lambda group: max(cut.duration for cut in group))
+        # Utterances of one step are of similar length on all ranks, so that none waits long for another.
+        steps = [groups[first : first + self._world_size] for first in range(0, len(groups), self._world_size)]
+        _complete(steps[-1], self._world_size)
         if self._shuffle:
-            # The sampler takes the buckets in the same order every epoch and leaves the small batches for the end. The
-            # generator is in the same state on every rank.
-            generator.shuffle(groups)
-        return groups
+            generator.shuffle(steps)
+        return [step[self._rank] for step in steps]
 
     def _read(self, cut: Cut, number: int) -> Waveform:
         waveform = _audio(cut)
@@ -217,6 +219,18 @@ def _edges(durations: Sequence[float], buckets: int) -> list[float]:
     shares = np.cumsum(ordered) / ordered.sum()
     last = np.searchsorted(shares, np.arange(1, buckets) / buckets)
     return [*np.unique(ordered[np.append(last, len(ordered) - 1)]).tolist()]
+
+
+def _complete(step: list[list[Cut]], world_size: int) -> None:
+    """Halve batches until there is one for each rank; repeat one where there are not even enough utterances."""
+    while len(step) < world_size:
+        largest = max(step, key=len)
+        half = len(largest) // 2
+        if half == 0:
+            step.append(step[0])
+        else:
+            step.append(largest[half:])
+            del largest[half:]
 
 
 def _audio(cut: Cut) -> Waveform:
@@ -244,7 +258,7 @@ def _collate(group: list[Cut], waveforms: list[Waveform]) -> Batch:
 
 
 def _id(cut: Cut) -> str:
-    # Not the cut's: lhotse renames a cut that it gives to two ranks.
+    # Not the cut's, which lhotse changes where it takes part of a cut or repeats it.
     return str(cut.supervisions[0].id)
 
 

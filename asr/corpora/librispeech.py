@@ -30,7 +30,7 @@ PUBLISHED = {
 OPENSLR = "http://www.openslr.org/resources"
 
 
-def prepare(corpus: Path, output: Path, download: bool = False) -> Preparation:
+def prepare(corpus: Path, output: Path, download: bool = False, subsets: Sequence[str] = ()) -> Preparation:
     """Write a manifest for every subset found, after checking that transcripts and audio belong together.
 
     A subset is a folder with ``<speaker>/<chapter>/<speaker>-<chapter>.trans.txt`` and the audio beside, as ``.flac``,
@@ -40,19 +40,25 @@ def prepare(corpus: Path, output: Path, download: bool = False) -> Preparation:
         corpus: the folder ``LibriSpeech``, or the one that contains it.
         output: where ``<subset>.jsonl.gz`` are written.
         download: first fetch the official subsets that are not there.
+        subsets: names to which all this is restricted; none means every one.
 
     Raises:
-        CorpusError: no subset found, a transcript without audio or the reverse, an utterance given twice, audio that
-            cannot be read, a download that fails.
+        CorpusError: no subset or not the named one found, a transcript without audio or the reverse, an utterance given
+            twice, audio that cannot be read, a download that fails.
     """
     if download:
-        fetch(corpus)
+        fetch(corpus, subsets or LIBRISPEECH)
     root = _root(corpus)
-    subsets = tuple(
-        prepare_subset(folder.name, _utterances(folder), output, PUBLISHED.get(folder.name))
-        for folder in _subsets(root)
+    folders = [folder for folder in _subsets(root) if not subsets or folder.name in subsets]
+    missing = sorted(set(subsets) - {folder.name for folder in folders})
+    if missing:
+        raise CorpusError(f"{root}: has no subset {some(missing)}; choose from those there, or download it.")
+    return Preparation(
+        root,
+        tuple(
+            prepare_subset(folder.name, _utterances(folder), output, PUBLISHED.get(folder.name)) for folder in folders
+        ),
     )
-    return Preparation(root, subsets)
 
 
 def fetch(corpus: Path, subsets: Sequence[str] = LIBRISPEECH, base_url: str = OPENSLR) -> None:
@@ -103,7 +109,11 @@ def _utterances(subset: Path) -> list[Utterance]:
     texts: dict[str, str] = {}
     repeated: list[str] = []
     for file in sorted(subset.glob("*/*/*.trans.txt")):
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CorpusError(f"{file}: cannot be read ({error}); restore it from the archive.") from error
+        for number, line in enumerate(lines, start=1):
             identifier, _, text = line.strip().partition(" ")
             if not text.strip():
                 raise CorpusError(f"{file}, line {number}: is not '<utterance> <TRANSCRIPT>'; restore the file.")

@@ -65,7 +65,9 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                         )
                     yield reader.line_num, row
             except csv.Error as error:
-                raise CorpusError(f"{path}, line {reader.line_num}: is not valid csv ({error}); correct it.") from error
+                # The DictReader's own number is that of the row before.
+                number = reader.reader.line_num
+                raise CorpusError(f"{path}, line {number}: is not valid csv ({error}); correct it.") from error
             return
         for number, line in enumerate(file, start=1):
             if not line.strip():
