@@ -23,8 +23,9 @@ from asr.configuration import StrictModel
 LOG_FLOOR = torch.finfo(torch.float32).eps  # Kaldi's floor of a mel energy
 WHISPER_FFT, WHISPER_HOP, WHISPER_FLOOR = 400, 160, 1e-10
 
-# Frames whose samples, spectrum and mel energies stay together in a core's second-level cache (about 5 kB a frame).
-CHUNK_FRAMES = 128
+# Frames that go through all steps together: few enough for a core's cache (about 8 kB each), many enough that the calls
+# themselves cost little. Measured: 128 to 1024 differ by a third, 512 to 768 by nothing.
+CHUNK_FRAMES = 640
 
 
 class FilterbankConfiguration(StrictModel):
@@ -260,13 +261,13 @@ class Filterbank(nn.Module):
             frames = frames - frames.mean(1, keepdim=True)
         if configuration.convention == "whisper" or not configuration.preemphasis:
             return frames
-        frames = frames.contiguous()
-        predecessors = frames * configuration.preemphasis
-        emphasised = torch.empty_like(frames)
-        # One after the other, the frames' rows make a faster subtraction; their first column is put right afterwards.
-        torch.sub(frames.view(-1)[1:], predecessors.view(-1)[:-1], out=emphasised.view(-1)[1:])
-        # Kaldi takes the first sample of a frame for its own predecessor.
-        torch.sub(frames[:, 0], predecessors[:, 0], out=emphasised[:, 0])
+        emphasised = frames if configuration.remove_dc else frames.clone(memory_format=torch.contiguous_format)
+        predecessors = emphasised * configuration.preemphasis
+        # Kaldi takes the first sample of a frame for its own predecessor. The others are subtracted as if all frames
+        # were one row, which is faster than row by row and wrong in the first column alone.
+        first = emphasised[:, 0] - predecessors[:, 0]
+        emphasised.view(-1)[1:].sub_(predecessors.view(-1)[:-1])
+        emphasised[:, 0] = first
         return emphasised
 
     def _mel_energies(self, spectrum: Tensor) -> Tensor:
