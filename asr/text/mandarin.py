@@ -28,7 +28,8 @@ _READ = str.maketrans("0123456789", "零一二三四五六七八九")
 _VARIANTS = str.maketrans("〇两幺", "零二一")
 _FINANCIAL = str.maketrans("壹贰叁肆伍陆柒捌玖拾佰仟", "一二三四五六七八九十百千")
 # Alone they are mostly words or names (大陆, 伍先生): with a unit they are an amount.
-_AMOUNT = re.compile("(?=[壹贰叁肆伍陆柒捌玖零]*[拾佰仟万亿])[壹贰叁肆伍陆柒捌玖拾佰仟万亿零]{2,}")
+_AMOUNT = re.compile("[壹贰叁肆伍陆柒捌玖拾佰仟万亿零]{2,}")
+_AMOUNT_UNITS = frozenset("拾佰仟万亿")
 _NUMBER = re.compile(r"(?a:\d+)")
 # Digits that are read one by one: years, classes and generations; the rest by their form, in _read.
 _ONE_BY_ONE = re.compile(r"(?<![0-9点])(?:(?:1[0-9]|20)[0-9]{2}(?=[年级届])|[0-9][05](?=后))")
@@ -39,8 +40,8 @@ _NOTATION = [
     (_DATE, r"\1年\3月\4日"),
     (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),  # thousands
     (re.compile(r"(?<=\d)\.(?=\d)"), "点"),
-    (re.compile(r"([0-9]+(?:点[0-9]+)?)\s*%"), r"百分之\1"),
-    (re.compile(r"([0-9]+(?:点[0-9]+)?)\s*‰"), r"千分之\1"),
+    (re.compile(r"(?<![0-9])([0-9]+(?:点[0-9]+)?)\s*%"), r"百分之\1"),
+    (re.compile(r"(?<![0-9])([0-9]+(?:点[0-9]+)?)\s*‰"), r"千分之\1"),
     (re.compile(r"(?<![\d/])([0-9]+)[/⁄]([0-9]+)(?![\d/])"), r"\2分之\1"),
     (re.compile(r"(?<![\d:])([0-9]+):([0-9]+)(?![\d:])"), r"\1比\2"),
     (re.compile(r"(?<![0-9a-z\-])[-−](?=[0-9])"), "负"),
@@ -71,7 +72,12 @@ def normalize(text: str) -> str:
     text = "".join(" " if unicodedata.category(c)[0] in "PSZC" else c for c in text)
     # A mark may have moved next to its letter.
     text = unicodedata.normalize("NFKC", _join(text)).translate(_VARIANTS)
-    return _AMOUNT.sub(lambda match: match.group().translate(_FINANCIAL), text)
+    return _AMOUNT.sub(_plain_amount, text)
+
+
+def _plain_amount(match: re.Match[str]) -> str:
+    amount = match.group()
+    return amount if _AMOUNT_UNITS.isdisjoint(amount) else amount.translate(_FINANCIAL)
 
 
 def _join(text: str) -> str:
