@@ -66,6 +66,8 @@ def score_files(
     Raises:
         ScoringError: an input cannot be understood or an output not be written.
     """
+    inputs = [reference, *hypotheses, *([speakers] if speakers else [])]
+    _check_outputs([path for path in (alignment, page, json_file) if path], inputs)
     texts = read_all(reference, hypotheses, reference_format, hypothesis_format)
     references = texts[0].texts
     named = {_name(path, hypotheses, place): texts[place + 1].texts for place, path in enumerate(hypotheses)}
@@ -122,13 +124,22 @@ def _is_audio(name: str) -> bool:
     return name.lower().endswith(AUDIO_ENDINGS)
 
 
+def _check_outputs(outputs: list[Path], inputs: list[Path]) -> None:
+    """Find what is wrong with an output before the work and not after it."""
+    taken = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.is_dir():
+            raise ScoringError(f"{path}: is a folder; give a file to write.")
+        if path.resolve() in taken:
+            raise ScoringError(f"{path}: is an input or another output; give another file to write.")
+        taken.add(path.resolve())
+
+
 @contextmanager
 def _written(path: Path) -> Iterator[TextIO]:
     """A file that takes its name only when it is complete."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        if path.is_dir():
-            raise ScoringError(f"{path}: is a folder; give a file to write.")
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             yield file
