@@ -147,7 +147,8 @@ def _written(path: Path) -> Iterator[TextIO]:
     except OSError as error:
         raise ScoringError(f"{path}: cannot be written ({error.strerror}); check folder and space.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
 
 
 def _write(path: Path, fill: Callable[[TextIO], object]) -> None:
