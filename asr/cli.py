@@ -50,9 +50,7 @@ def score(
     speakers: Annotated[
         Path | None, typer.Option(help="Speaker of each utterance: '<utterance> <speaker>' lines.", show_default=False)
     ] = None,
-    alignment: Annotated[
-        Path | None, typer.Option(help="Write the aligned pairs to this file.", show_default=False)
-    ] = None,
+    alignment: Annotated[Path | None, typer.Option(help="Write the aligned pairs to this file.", show_default=False)] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page that opens offline.", show_default=False)] = None,
     html_utterances: Annotated[int, typer.Option(min=1, help="Utterances on the page: those with most errors.")] = 2000,
     audio: Annotated[

@@ -61,9 +61,7 @@ class NoiseConfiguration(StrictModel):
     lowest: float = Field(default=5.0, description="signal-to-noise ratio, dB")
     highest: float = Field(default=30.0, description="signal-to-noise ratio, dB")
     folder: Path | None = Field(default=None, description="noise recordings; none: generated")
-    kinds: list[Literal["white", "pink", "brown", "babble"]] = Field(
-        default=["white", "pink", "brown", "babble"], min_length=1
-    )
+    kinds: list[Literal["white", "pink", "brown", "babble"]] = Field(default=["white", "pink", "brown", "babble"], min_length=1)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -299,9 +297,7 @@ def _masks(size: int, lengths: Tensor, widest: Tensor, counts: Tensor, generator
     return inside.any(1)
 
 
-def _shaped(
-    length: int, exponent: float, band: tuple[float, float], generator: np.random.Generator
-) -> NDArray[np.float64]:
+def _shaped(length: int, exponent: float, band: tuple[float, float], generator: np.random.Generator) -> NDArray[np.float64]:
     """Noise ``(length,)`` whose amplitude falls with frequency to the power ``exponent`` within a band in Hz."""
     spectrum = np.fft.rfft(generator.standard_normal(length))
     frequency = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)

@@ -312,9 +312,7 @@ class Filterbank(nn.Module):
         return self
 
 
-def global_statistics(
-    filterbank: Filterbank, batches: Iterable[tuple[Tensor, Tensor]]
-) -> tuple[list[float], list[float]]:
+def global_statistics(filterbank: Filterbank, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each mel over a corpus, for ``normalization: global``.
 
     Args:

@@ -213,9 +213,7 @@ def _open(path: str | Path) -> Iterator[_Source]:
             options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
             with av.open(str(path), options=options, metadata_errors="replace") as container:
                 if not container.streams.audio:
-                    raise AudioError(
-                        f"{path}: holds no audio track; give a sound file or a video with sound."
-                    ) from None
+                    raise AudioError(f"{path}: holds no audio track; give a sound file or a video with sound.") from None
                 yield _checked(path, _FFmpegSource(path, container))
         else:
             with handle:
@@ -262,14 +260,10 @@ class _LibsndfileSource:
         self.channels: int = handle.channels
         # libsndfile quietly takes a chunk that is longer than the file for one that ends with it, and says so only in
         # its log. A chunk of about 2 or 4 GiB is a writer's way to say that it did not know the length.
-        for match in re.finditer(
-            r"(?m)^\s*(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)", handle.extra_info
-        ):
+        for match in re.finditer(r"(?m)^\s*(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)", handle.extra_info):
             promised, present = int(match[1]), int(match[2])
             if present < promised < 0x7FFF0000:
-                raise AudioError(
-                    f"{path}: is truncated, it holds {present} of {promised} bytes of audio; copy it again."
-                )
+                raise AudioError(f"{path}: is truncated, it holds {present} of {promised} bytes of audio; copy it again.")
 
     def count(self) -> int | None:
         frames: int = self.handle.frames

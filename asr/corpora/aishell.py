@@ -58,9 +58,7 @@ def prepare(corpus: Path, output: Path, download: bool = False) -> Preparation:
     occurrences = Counter(identifier for files in audio.values() for identifier in files)
     repeated = sorted(identifier for identifier, times in occurrences.items() if times > 1)
     if repeated:
-        raise CorpusError(
-            f"{root}: {len(repeated)} utterances are in two subsets ({some(repeated)}); keep one of each."
-        )
+        raise CorpusError(f"{root}: {len(repeated)} utterances are in two subsets ({some(repeated)}); keep one of each.")
     warnings: tuple[str, ...] = ()
     if len(audio) < len(PUBLISHED):
         heard = {path.parent.name for files in audio.values() for path in files.values()}

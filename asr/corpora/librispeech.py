@@ -55,9 +55,7 @@ def prepare(corpus: Path, output: Path, download: bool = False, subsets: Sequenc
         raise CorpusError(f"{root}: has no subset {some(missing)}; choose from those there, or download it.")
     return Preparation(
         root,
-        tuple(
-            prepare_subset(folder.name, _utterances(folder), output, PUBLISHED.get(folder.name)) for folder in folders
-        ),
+        tuple(prepare_subset(folder.name, _utterances(folder), output, PUBLISHED.get(folder.name)) for folder in folders),
     )
 
 
@@ -80,11 +78,7 @@ def fetch(corpus: Path, subsets: Sequence[str] = LIBRISPEECH, base_url: str = OP
         raise CorpusError(f"LibriSpeech has no subset {some(unknown)}; choose from {', '.join(PUBLISHED)}.")
     target = corpus.parent if corpus.name == "LibriSpeech" else corpus
     # lhotse deletes and unpacks anew a folder that it did not mark as completed: somebody's own copy must not go.
-    wanted = [
-        name
-        for name in subsets
-        if not (target / "LibriSpeech" / name).is_dir() or (target / f"{name}.tar.gz").is_file()
-    ]
+    wanted = [name for name in subsets if not (target / "LibriSpeech" / name).is_dir() or (target / f"{name}.tar.gz").is_file()]
     try:
         download_librispeech(target, dataset_parts=wanted, base_url=base_url)
     except (OSError, EOFError, tarfile.TarError) as error:
@@ -121,9 +115,7 @@ def _utterances(subset: Path) -> list[Utterance]:
                 repeated.append(identifier)
             texts[identifier] = " ".join(text.split())
     if repeated:
-        raise CorpusError(
-            f"{subset}: {len(repeated)} utterances have two transcripts ({some(repeated)}); keep one each."
-        )
+        raise CorpusError(f"{subset}: {len(repeated)} utterances have two transcripts ({some(repeated)}); keep one each.")
     audio = find_audio(subset, "*/*/*")
     check_pairs(str(subset), set(texts), set(audio))
     return [

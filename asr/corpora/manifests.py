@@ -130,9 +130,7 @@ def load(path: str | Path) -> CutSet:
     if path.suffix in table.SUFFIXES:
         return table.read(path)
     if not path.name.endswith(".jsonl.gz"):
-        raise CorpusError(
-            f"{path}: is neither a manifest (.jsonl.gz) nor a table (.csv, .jsonl); rename or convert it."
-        )
+        raise CorpusError(f"{path}: is neither a manifest (.jsonl.gz) nor a table (.csv, .jsonl); rename or convert it.")
     try:
         cuts = CutSet.from_cuts(CutSet.from_jsonl_lazy(path))
     # Whatever lhotse stumbles over in a damaged file, the remedy is the same.
@@ -144,6 +142,15 @@ def load(path: str | Path) -> CutSet:
     if bare:
         raise CorpusError(f"{path}: {len(bare)} cuts do not have one transcript each ({some(bare)}); prepare it again.")
     return cuts
+
+
+def load_all(paths: Iterable[str | Path]) -> CutSet:
+    """Read several manifests or tables as one set.
+
+    Raises:
+        CorpusError: as ``load``.
+    """
+    return CutSet.from_cuts(cut for path in paths for cut in load(path))
 
 
 def check_pairs(source: str, transcripts: set[str], audio: set[str]) -> None:

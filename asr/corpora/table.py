@@ -34,9 +34,7 @@ def read(path: Path) -> CutSet:
             utterance = _utterance(path, line, row)
             if utterance.id in lines:
                 first = lines[utterance.id]
-                raise CorpusError(
-                    f"{path}, line {line}: id '{utterance.id}' was used on line {first}; make ids differ."
-                )
+                raise CorpusError(f"{path}, line {line}: id '{utterance.id}' was used on line {first}; make ids differ.")
             lines[utterance.id] = line
             utterances[utterance.id] = utterance
     except OSError as error:

@@ -5,7 +5,6 @@ Matrices may be stored in eight bits, one scale a row: such a tensor ``name`` is
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -78,9 +77,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
         raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error}); copy or download it again.") from error
     mistakes = _mismatch(model.state_dict(), weights)
     if mistakes:
-        raise CheckpointError(
-            f"{folder / WEIGHTS}: does not fit {CONFIGURATION} ({mistakes}); use files of one checkpoint."
-        )
+        raise CheckpointError(f"{folder / WEIGHTS}: does not fit {CONFIGURATION} ({mistakes}); use files of one checkpoint.")
     model.load_state_dict(weights, assign=True)
     model.front_end = type(model.front_end)(settings.front_end)
     return Checkpoint(model.eval().to(device), tokenizer, folder)
@@ -128,9 +125,3 @@ def _mismatch(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str:
         if names
     ]
     return "; ".join(parts)
-
-
-def read_metrics(folder: Path) -> dict[str, float]:
-    """Figures that training stored beside a checkpoint, empty if there are none."""
-    path = folder / "metrics.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

@@ -64,7 +64,8 @@ class MaskedBatchNorm(nn.Module):
                     self.running_mean.lerp_(mean, self.momentum)
                     self.running_variance.lerp_(variance * correction, self.momentum)
         normal = (inputs - mean) * torch.rsqrt(variance + self.epsilon)
-        return (normal * self.weight + self.bias).to(inputs.dtype)
+        scaled: Tensor = normal * self.weight + self.bias
+        return scaled.to(inputs.dtype)
 
 
 class Residual(nn.Module):

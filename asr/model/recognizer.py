@@ -78,7 +78,8 @@ class Recognizer(nn.Module):
     def ctc_log_probabilities(self, encoded: Encoded) -> Tensor:
         """Log-probabilities of each token at each position, float32 (batch, positions, vocabulary)."""
         assert self.ctc is not None, "the model has no CTC head"
-        return self.ctc(encoded.values).float().log_softmax(dim=-1)
+        logits: Tensor = self.ctc(encoded.values)
+        return logits.float().log_softmax(dim=-1)
 
     def positions(self, seconds: float) -> int:
         """Encoder positions of an utterance of so many seconds."""
@@ -91,7 +92,5 @@ class Recognizer(nn.Module):
         """Number of parameters of each part."""
         parts = {"encoder": self.encoder, "decoder": self.decoder, "ctc": self.ctc}
         return {
-            name: sum(parameter.numel() for parameter in part.parameters())
-            for name, part in parts.items()
-            if part is not None
+            name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items() if part is not None
         }

@@ -105,9 +105,7 @@ def align(reference: Units, hypothesis: Units, costs: Costs = "levenshtein") -> 
     return align_all([reference], [hypothesis], costs)[0]
 
 
-def align_all(
-    references: Sequence[Units], hypotheses: Sequence[Units], costs: Costs = "levenshtein"
-) -> list[Alignment]:
+def align_all(references: Sequence[Units], hypotheses: Sequence[Units], costs: Costs = "levenshtein") -> list[Alignment]:
     """Align pairs of unit sequences with the least total cost.
 
     Args:
@@ -209,9 +207,7 @@ def _align_batch(
 _DIAGONAL, _DELETE, _INSERT = np.uint8(0), np.uint8(1), np.uint8(2)
 
 
-def _trace(
-    reference: Units, hypothesis: Units, directions: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-) -> Alignment:
+def _trace(reference: Units, hypothesis: Units, directions: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Alignment:
     i, j = len(reference), len(hypothesis)
     chunks: list[tuple[Mark, int, int, int, int]] = []
     while i or j:

@@ -58,8 +58,7 @@ def rates_by_length(systems: Sequence[Sequence[LengthClass]], units: str) -> str
         base = _TOP + plot_height
         parts.append(f'<text x="{middle:.1f}" y="{base + 17}" text-anchor="middle">{_label(group[0])}</text>')
         parts.append(
-            f'<text x="{middle:.1f}" y="{base + 33}" text-anchor="middle" opacity=".75">'
-            f"×{_short(group[0].utterances)}</text>"
+            f'<text x="{middle:.1f}" y="{base + 33}" text-anchor="middle" opacity=".75">×{_short(group[0].utterances)}</text>'
         )
     parts.append(
         f'<text x="{_LEFT + plot_width / 2}" y="{_HEIGHT - 6}" text-anchor="middle">'

@@ -158,13 +158,29 @@ def score_systems(
     except AsrError as error:
         raise ScoringError(str(error)) from error
     split = tokenizer(unit, standard)
+
+    def normalized_units(name: str, text: str) -> list[str]:
+        try:
+            return split(standard(text))
+        except AsrError as error:
+            raise ScoringError(f"utterance {name}: {error}") from error
+
     tables = np.zeros((len(systems), len(references), 4), dtype=np.int64)
     row = 0
     names = iter(references)
     while batch := list(islice(names, BATCH)):
-        units = [split(standard(references[name])) for name in batch]
+        texts = [references[name] for name in batch]
+        units = [normalized_units(name, text) for name, text in zip(batch, texts, strict=True)]
         aligned = [
-            align_all(units, [split(standard(hypotheses.get(name, ""))) for name in batch], costs)
+            align_all(
+                units,
+                [
+                    # What is the same before normalisation is so after it.
+                    same if (hypothesis := hypotheses.get(name, "")) == text else normalized_units(name, hypothesis)
+                    for name, text, same in zip(batch, texts, units, strict=True)
+                ],
+                costs,
+            )
             for hypotheses in systems
         ]
         for place, name in enumerate(batch):

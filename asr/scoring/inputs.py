@@ -108,9 +108,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                         raise ScoringError(f"{path}: is UTF-16; save it as UTF-8.")
                     raw = raw.removeprefix(codecs.BOM_UTF8)
                 if b"\0" in raw:
-                    raise ScoringError(
-                        f"{path}, line {number}: holds a zero byte, so it is not text; give a text file."
-                    )
+                    raise ScoringError(f"{path}, line {number}: holds a zero byte, so it is not text; give a text file.")
                 try:
                     yield number, raw.decode("utf-8").rstrip("\r\n")
                 except UnicodeDecodeError as error:
@@ -177,8 +175,7 @@ class _Collected:
         if self._repeated:
             more = f" and {len(self._repeated) - 20} more" if len(self._repeated) > 20 else ""
             raise ScoringError(
-                f"{self.path}: names utterances more than once: {', '.join(self._repeated[:20])}{more}; "
-                "keep one line for each."
+                f"{self.path}: names utterances more than once: {', '.join(self._repeated[:20])}{more}; keep one line for each."
             )
         return Texts(self.texts, kind, self.speakers)
 
@@ -231,9 +228,7 @@ def _table(path: Path, delimiter: str) -> Texts:
                     f"{path}, line {reader.line_num}: has {len(row)} fields, the header has {len(header)}; "
                     "quote fields that hold the separator."
                 )
-            found.add(
-                reader.line_num, row[identifier].strip(), row[content], row[speaker] if speaker is not None else ""
-            )
+            found.add(reader.line_num, row[identifier].strip(), row[content], row[speaker] if speaker is not None else "")
     except csv.Error as error:
         raise ScoringError(f"{path}, line {reader.line_num}: is not valid csv ({error}); correct it.") from error
     return found.done("csv" if delimiter == "," else "tsv")
@@ -323,7 +318,5 @@ def read_speakers(path: Path, names: list[str]) -> dict[str, str]:
         speakers[fields[0]] = fields[1]
     absent = [name for name in names if name not in speakers]
     if absent:
-        raise ScoringError(
-            f"{path}: names no speaker for {len(absent)} utterances ({', '.join(absent[:20])}); add them."
-        )
+        raise ScoringError(f"{path}: names no speaker for {len(absent)} utterances ({', '.join(absent[:20])}); add them.")
     return {name: speakers[name] for name in names}

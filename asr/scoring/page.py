@@ -100,14 +100,10 @@ def _card(system: SystemReport, place: int, systems: int) -> str:
     values = {"C": total.correct, "S": total.substitutions, "D": total.deletions, "I": total.insertions}
     whole = max(1, sum(values.values()))
     bars = "".join(f'<i class="c-{mark}" style="width:{100 * values[mark] / whole:.3f}%"></i>' for mark, _ in _MARKS)
-    legend = "".join(
-        f'<span><i class="dot c-{mark}"></i>{title} <b>{values[mark]:,}</b></span>' for mark, title in _MARKS
-    )
+    legend = "".join(f'<span><i class="dot c-{mark}"></i>{title} <b>{values[mark]:,}</b></span>' for mark, title in _MARKS)
     label = f"{'AB'[place]} · {system.name}" if systems > 1 else system.name
     intervals = "".join(
-        f"<p>{escape(interval_text(interval))}</p>"
-        for interval in (system.interval, system.speaker_interval)
-        if interval
+        f"<p>{escape(interval_text(interval))}</p>" for interval in (system.interval, system.speaker_interval) if interval
     )
     empty = "" if total.reference_length else "<p>The references are empty: the rate is the number of insertions.</p>"
     return (
@@ -156,10 +152,7 @@ def _errors(system: SystemReport, titled: bool) -> str:
     ]
     columns = "".join(
         f'<div><h2>{title}</h2><div class="scroll"><table class="list"><tbody>'
-        + (
-            "".join(f"<tr><td>{what}</td><td>{times:,}</td></tr>" for what, times in entries)
-            or "<tr><td>none</td></tr>"
-        )
+        + ("".join(f"<tr><td>{what}</td><td>{times:,}</td></tr>" for what, times in entries) or "<tr><td>none</td></tr>")
         + "</tbody></table></div></div>"
         for title, entries in tables
     )
@@ -242,8 +235,7 @@ def _counts(alignment: Alignment) -> Sequence[int]:
 def _pairs(alignment: Alignment) -> list[Any]:
     """A correct unit is itself; an error is its mark with the unit of the reference, of the hypothesis, or both."""
     return [
-        ref if mark == "C" else [mark, *(unit for unit in (ref, hyp) if unit is not None)]
-        for mark, ref, hyp in alignment.pairs()
+        ref if mark == "C" else [mark, *(unit for unit in (ref, hyp) if unit is not None)] for mark, ref, hyp in alignment.pairs()
     ]
 
 

@@ -209,9 +209,7 @@ def _compare(
     order = np.argsort(change, kind="stable")
     return Comparison(
         bootstrap=paired_bootstrap(first, second, lengths, samples=samples, seed=seed),
-        speaker_bootstrap=paired_bootstrap(first, second, lengths, groups, samples=samples, seed=seed)
-        if groups
-        else None,
+        speaker_bootstrap=paired_bootstrap(first, second, lengths, groups, samples=samples, seed=seed) if groups else None,
         matched_pairs=matched_pairs(np.array(segment_errors, dtype=np.int64)),
         better=int((change < 0).sum()),
         worse=int((change > 0).sum()),

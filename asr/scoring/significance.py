@@ -222,9 +222,7 @@ def _grouped(columns: list[Sequence[int] | Integers], groups: Sequence[str] | No
     """One row for each unit to draw, and how many there are."""
     lengths = {len(column) for column in columns} | ({len(groups)} if groups is not None else set())
     if len(lengths) != 1:
-        raise ScoringError(
-            f"errors, lengths and speakers differ in number ({sorted(lengths)}); give one per utterance."
-        )
+        raise ScoringError(f"errors, lengths and speakers differ in number ({sorted(lengths)}); give one per utterance.")
     table = np.stack([np.asarray(column, dtype=np.int64) for column in columns], axis=1)
     if not len(table):
         raise ScoringError("there are no utterances to draw from; give at least one.")

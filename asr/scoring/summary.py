@@ -39,10 +39,7 @@ def summary(report: Report) -> str:
     parts.append(
         "\n".join(
             [
-                *(
-                    f"{role}: {file}, read as {kind}"
-                    for role, (file, kind) in zip(_roles(report), report.inputs, strict=False)
-                ),
+                *(f"{role}: {file}, read as {kind}" for role, (file, kind) in zip(_roles(report), report.inputs, strict=False)),
                 f"normaliser: {score.normalizer}, version {score.normalizer_version}",
                 f"unit: {score.unit}, alignment costs: {score.costs}",
                 *(f"note: {note}" for note in report.notes),
@@ -114,9 +111,7 @@ def _comparison(report: Report, comparison: Comparison) -> str:
                 f"p = {p_text(paired.p_value)} (paired bootstrap over {paired.units:,} {paired.drawn})"
             )
     test = comparison.matched_pairs
-    lines.append(
-        f"matched pairs (MAPSSWE): p = {p_text(test.p_value)}, z = {test.z:.3f} over {test.segments:,} segments"
-    )
+    lines.append(f"matched pairs (MAPSSWE): p = {p_text(test.p_value)}, z = {test.z:.3f} over {test.segments:,} segments")
     same = len(report.systems[0].score.utterances) - comparison.better - comparison.worse
     lines.append(f"utterances: {comparison.better:,} better, {comparison.worse:,} worse, {same:,} with as many errors")
     for title, changed in (("better", comparison.most_better), ("worse", comparison.most_worse)):

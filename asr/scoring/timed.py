@@ -63,9 +63,7 @@ def read_stm(path: Path, lines: list[tuple[int, str]]) -> list[Segment]:
         recording, channel, speaker = fields[:3]
         start, end = _seconds(path, number, fields[3]), _seconds(path, number, fields[4])
         if end < start:
-            raise ScoringError(
-                f"{path}, line {number}: ends before it starts ({end:g} < {start:g}); correct the times."
-            )
+            raise ScoringError(f"{path}, line {number}: ends before it starts ({end:g} < {start:g}); correct the times.")
         text = fields[5] if len(fields) > 5 else ""
         if text.startswith("<"):
             label, _, rest = text.partition(" ")
@@ -91,9 +89,7 @@ def read_ctm(path: Path, lines: list[tuple[int, str]]) -> list[Word]:
         if not fields or fields[0].startswith(";;"):
             continue
         if len(fields) < 5:
-            raise ScoringError(
-                f"{path}, line {number}: has {len(fields)} fields; write 'recording channel start duration word'."
-            )
+            raise ScoringError(f"{path}, line {number}: has {len(fields)} fields; write 'recording channel start duration word'.")
         if fields[4] == "<ALT_BEGIN>":
             raise ScoringError(f"{path}, line {number}: holds alternatives; choose one of them.")
         start, duration = _seconds(path, number, fields[2]), _seconds(path, number, fields[3])

@@ -28,7 +28,5 @@ def ctc_greedy_search(model: Recognizer, tokenizer: Tokenizer, encoded: Encoded)
         path, score = path[:length], score[:length]
         kept = [n for n, token in enumerate(path) if token != tokenizer.blank and (n == 0 or token != path[n - 1])]
         tokens = tuple(path[n] for n in kept)
-        hypotheses.append(
-            Hypothesis(tokenizer.decode(tokens).strip(), tokens, tuple(score[n] for n in kept), sum(score), "stop")
-        )
+        hypotheses.append(Hypothesis(tokenizer.decode(tokens).strip(), tokens, tuple(score[n] for n in kept), sum(score), "stop"))
     return hypotheses

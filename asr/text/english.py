@@ -7,6 +7,7 @@ numbers and currency to digits, symbols and diacritics dropped.
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from importlib.metadata import version as package_version
 from typing import Any
@@ -23,10 +24,12 @@ class _Replacers(dict[str, str]):
     Trying 47 expressions on every sentence would be half of the time; most need letters that are not there.
     """
 
-    text = ""
+    def __init__(self, rules: dict[str, str]) -> None:
+        super().__init__(rules)
+        self.current = threading.local()  # the text in hand, one for each thread
 
     def items(self) -> Any:
-        text = self.text
+        text = self.current.text
         if any(bracket in text for bracket in "[<("):  # dropping a remark may join letters to a word
             return super().items()
         apostrophe = "'" in text  # spaces before it are dropped, so that no rule with one can be judged by its letters
@@ -58,7 +61,7 @@ def normalize(text: str) -> str:
         ScoringError: the text holds a number of more digits than Python converts (4,300).
     """
     standardizer = _standardizer()
-    standardizer.replacers.text = text.lower()
+    standardizer.replacers.current.text = text.lower()
     try:
         return str(standardizer(text)).strip()
     except (ValueError, ArithmeticError, AssertionError) as error:

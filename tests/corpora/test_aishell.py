@@ -93,9 +93,7 @@ def test_a_speaker_missing_from_all_subsets_is_an_error(aishell: Path, tmp_path:
         room.prepare(aishell, tmp_path / "out")
 
 
-def test_recordings_never_transcribed(
-    aishell: Path, tmp_path: Path, write_audio: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recordings_never_transcribed(aishell: Path, tmp_path: Path, write_audio: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     write_audio(aishell / "wav" / "test" / "S0764" / "BAC009S0764W0999.wav")
     with pytest.raises(CorpusError, match=r"1 audio files have no transcript \(BAC009S0764W0999\)"):
         room.prepare(aishell, tmp_path / "out")
@@ -120,9 +118,7 @@ def test_an_utterance_in_two_subsets(aishell: Path, tmp_path: Path, write_audio:
         ("A 一\n\nA 二\n".encode(), "line 3: utterance A is there twice"),
     ],
 )
-def test_a_broken_transcript_is_one_sentence(
-    aishell: Path, tmp_path: Path, content: bytes | None, message: str
-) -> None:
+def test_a_broken_transcript_is_one_sentence(aishell: Path, tmp_path: Path, content: bytes | None, message: str) -> None:
     file = aishell / "transcript" / "aishell_transcript_v0.8.txt"
     file.unlink()
     if content is not None:

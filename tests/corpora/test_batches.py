@@ -62,11 +62,7 @@ def same(left: list[Batch], right: list[Batch]) -> bool:
 
 
 def by_utterance(epoch: list[Batch]) -> dict[str, torch.Tensor]:
-    return {
-        identifier: batch.waveforms[row, : batch.lengths[row]]
-        for batch in epoch
-        for row, identifier in enumerate(batch.ids)
-    }
+    return {identifier: batch.waveforms[row, : batch.lengths[row]] for batch in epoch for row, identifier in enumerate(batch.ids)}
 
 
 def add_noise(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -142,9 +138,7 @@ def test_ranks_wait_for_none_in_a_step() -> None:
     longest = []
     with patch.object(batches.files, "read", lambda *_: np.zeros(1, np.float32)):
         for rank in range(4):
-            loader = BatchLoader(
-                silent(durations), maximum_seconds=100.0, shuffle=True, seed=0, rank=rank, world_size=4
-            )
+            loader = BatchLoader(silent(durations), maximum_seconds=100.0, shuffle=True, seed=0, rank=rank, world_size=4)
             longest.append([max(durations[int(i[1:])] for i in batch.ids) for batch in loader.epoch(0)])
     assert max(max(step) - min(step) for step in zip(*longest, strict=True)) < 3.0
 
@@ -163,9 +157,7 @@ def test_utterances_of_a_batch_are_of_similar_length() -> None:
 @pytest.mark.parametrize("skip", [0, 1, 5, 1000])
 def test_skipping_gives_the_rest_of_the_epoch(cuts: CutSet, workers: int, skip: int) -> None:
     def loader(workers: int) -> BatchLoader:
-        return BatchLoader(
-            cuts, maximum_seconds=1.0, shuffle=True, seed=3, workers=workers, buckets=4, augmentation=add_noise
-        )
+        return BatchLoader(cuts, maximum_seconds=1.0, shuffle=True, seed=3, workers=workers, buckets=4, augmentation=add_noise)
 
     whole = list(loader(0).epoch(2))
     assert len(whole) > 6
@@ -260,9 +252,7 @@ def test_real_speech(corpora: Path, tmp_path: Path) -> None:
 
     subsets = {subset.name: subset for subset in prepare(corpora, tmp_path).subsets}
     rows = listed(corpora, "LibriSpeech/dev-extra/")
-    cuts, dropped = select(
-        manifests.load(subsets["dev-extra"].manifest), minimum_seconds=1.0, maximum_seconds=10.0, fits=None
-    )
+    cuts, dropped = select(manifests.load(subsets["dev-extra"].manifest), minimum_seconds=1.0, maximum_seconds=10.0, fits=None)
     assert dropped.too_long == sum(duration > 10.0 for duration, *_ in rows.values())
     loader = BatchLoader(cuts, maximum_seconds=60.0, shuffle=True, seed=0, workers=2)
     epoch = loader.epoch(0)

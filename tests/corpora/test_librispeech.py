@@ -69,9 +69,7 @@ def test_a_short_official_subset_is_said_to_be_incomplete(librispeech: Path, tmp
     )
 
 
-def test_a_relative_corpus_gives_absolute_paths(
-    librispeech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_corpus_gives_absolute_paths(librispeech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     subset = room.prepare(Path("LibriSpeech"), Path("out")).subsets[0]
     source = manifests.load(subset.manifest)[0].recording.sources[0].source

@@ -10,9 +10,7 @@ from asr.corpora import manifests
 
 
 @pytest.mark.parametrize("corpus", ["librispeech", "aishell"])
-def test_prepare_writes_manifests_and_tells_what_it_found(
-    corpus: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_prepare_writes_manifests_and_tells_what_it_found(corpus: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     folder = request.getfixturevalue(corpus)
     result = CliRunner().invoke(app, ["prepare", corpus, str(folder), "--output", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output

@@ -79,9 +79,7 @@ def test_sclite_itself_where_it_is_installed(tmp_path: Path) -> None:
 def test_both_costs_are_least(reference: list[str], hypothesis: list[str]) -> None:
     assert align(reference, hypothesis).counts.errors == least_cost(reference, hypothesis, 1, 1)
     weighted = align(reference, hypothesis, "sclite").counts
-    assert 4 * weighted.substitutions + 3 * (weighted.deletions + weighted.insertions) == least_cost(
-        reference, hypothesis, 4, 3
-    )
+    assert 4 * weighted.substitutions + 3 * (weighted.deletions + weighted.insertions) == least_cost(reference, hypothesis, 4, 3)
 
 
 @settings(max_examples=100, deadline=None)

@@ -51,9 +51,7 @@ def test_ten_thousand_random_pairs_count_as_jiwer_counts() -> None:
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=5))
 def test_characters_count_as_jiwer_counts_them(pairs: list[tuple[str, str]]) -> None:
     clean = [(" ".join(a.split()), " ".join(b.split())) for a, b in pairs]
-    score = count(
-        {str(k): a for k, (a, _) in enumerate(pairs)}, {str(k): b for k, (_, b) in enumerate(pairs)}, unit="char"
-    )
+    score = count({str(k): a for k, (a, _) in enumerate(pairs)}, {str(k): b for k, (_, b) in enumerate(pairs)}, unit="char")
     theirs = jiwer.process_characters([a for a, _ in clean], [b for _, b in clean])
     assert score.rate == pytest.approx(theirs.cer)
     assert score.total.correct == theirs.hits

@@ -1,0 +1,106 @@
+"""A recipe: data, model and training, validated before anything is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from asr import configuration
+from asr.audio.augmentation import AugmentationConfiguration
+from asr.configuration import StrictModel
+from asr.exceptions import ConfigurationError
+from asr.model.checkpoint import CONFIGURATION
+from asr.model.configuration import ModelConfiguration
+
+
+class DataConfiguration(StrictModel):
+    """What is trained and validated on, and how it is batched."""
+
+    train: tuple[str, ...] = Field(min_length=1, description="manifests or csv/jsonl tables")
+    validation: tuple[str, ...] = Field(min_length=1)
+    validation_utterances: int | None = Field(None, ge=1, description="validate on the first so many after shuffling")
+    batch_seconds: float = Field(240.0, gt=0, description="audio in a batch, padding included")
+    minimum_seconds: float = Field(0.1, ge=0)
+    maximum_seconds: float = Field(30.0, gt=0)
+    nonspeech: float = Field(0.0, ge=0, le=0.5, description="share of utterances that are silence or noise without text")
+    augmentation: AugmentationConfiguration = Field(default_factory=AugmentationConfiguration)  # type: ignore[arg-type]
+
+
+class TrainingConfiguration(StrictModel):
+    """The objective, the optimiser and what is kept."""
+
+    epochs: int = Field(50, ge=1)
+    maximum_hours: float | None = Field(None, gt=0, description="stop after so much time, whole resumed runs together")
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    ctc_weight: float = Field(0.3, ge=0, le=1)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0, description="peak rate")
+    learning_rates: dict[str, float] = Field(
+        default_factory=dict,
+        description="factors by prefix of a parameter's name, 0 freezes; the longest prefix counts",
+    )
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = Field(1e-2, ge=0)
+    schedule: Literal["inverse_square_root", "cosine"] = "inverse_square_root"
+    warmup_steps: int = Field(1000, ge=0)
+    clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    accumulation: int = Field(1, ge=1, description="batches in an optimiser's step")
+    checkpoint_minutes: float = Field(10.0, gt=0, description="a checkpoint at least so often, besides each epoch's")
+    validate_every: int = Field(1, ge=1, description="epochs between validations")
+    keep_best: int = Field(5, ge=1)
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _not_negative(cls, rates: dict[str, float]) -> dict[str, float]:
+        if any(rate < 0 for rate in rates.values()):
+            raise ValueError("a learning rate's factor is not below 0")
+        return rates
+
+
+class Recipe(StrictModel):
+    """Everything that ``asr train`` needs to know."""
+
+    name: str
+    output: str = Field(description="folder of the run: checkpoints, log, curves")
+    initialize: str | None = Field(None, description="checkpoint folder whose weights and vocabulary training starts from")
+    model: dict[str, Any] = Field(default_factory=dict, description="the model, or what changes of ``initialize``")
+    data: DataConfiguration
+    training: TrainingConfiguration = Field(default_factory=TrainingConfiguration)  # type: ignore[arg-type]
+
+    @model_validator(mode="after")
+    def _relative_to_here(self) -> Recipe:
+        if self.initialize is not None and not (Path(self.initialize) / CONFIGURATION).is_file():
+            raise ValueError(f"initialize '{self.initialize}' is not a checkpoint folder; import or train one first")
+        return self
+
+    def model_configuration(self) -> ModelConfiguration:
+        """The model: the parent's configuration, if there is a parent, with this recipe's changes.
+
+        Raises:
+            ConfigurationError: a key or value of the model is not valid.
+        """
+        values: dict[str, Any] = {}
+        if self.initialize is not None:
+            path = Path(self.initialize) / CONFIGURATION
+            values = configuration.load(path, ModelConfiguration).model_dump(mode="json")
+        merged = _merge(values, self.model)
+        settings = configuration.validate(merged, ModelConfiguration, f"model of recipe {self.name}")
+        weight = self.training.ctc_weight
+        if (weight > 0) != settings.ctc and not (weight == 0):
+            raise ConfigurationError(f"recipe {self.name}: training.ctc_weight is {weight}, but model.ctc is false; set one.")
+        if weight < 1 and settings.decoder is None:
+            raise ConfigurationError(f"recipe {self.name}: the model has no decoder, set training.ctc_weight=1.")
+        return settings
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged

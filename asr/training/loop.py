@@ -1,0 +1,371 @@
+"""The training loop, from recipe to checkpoint, to be read from top to bottom.
+
+Every step draws its random numbers from (seed, step, rank) alone, and every batch follows from (seed, epoch, place).
+So a run that was stopped anywhere continues with the same numbers as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from lhotse import CutSet
+
+from asr.audio.augmentation import SpecAugment, WaveformAugmentation
+from asr.corpora import manifests
+from asr.corpora.batches import Batch, BatchLoader, select
+from asr.exceptions import TrainingError
+from asr.model import checkpoint as model_folder
+from asr.model.checkpoint import Checkpoint
+from asr.model.recognizer import Recognizer
+from asr.text.tokenizer import CharacterTokenizer
+from asr.training import checkpoints, curves
+from asr.training.checkpoints import Progress
+from asr.training.configuration import Recipe
+from asr.training.nonspeech import add_nonspeech
+from asr.training.objective import Objective, fits, moved, targets
+from asr.training.schedule import cosine, inverse_square_root
+from asr.training.validation import Validation, validate, validation_loader
+
+_MOST_SKIPPED_IN_A_ROW = 10
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step, as the log keeps it."""
+
+    epoch: int
+    step: int
+    loss: float
+    attention: float
+    ctc: float
+    learning_rate: float
+    gradient_norm: float
+    audio_seconds: float
+
+
+class Monitor(Protocol):
+    """Who wants to see how training goes: the command line's progress bar, a test."""
+
+    def started(self, recipe: Recipe, parameters: dict[str, int], dropped: str, batches: int, progress: Progress) -> None:
+        """Training begins, or goes on from ``progress``."""
+
+    def stepped(self, step: Step, batch: int, batches: int) -> None:
+        """A step is done."""
+
+    def validated(self, validation: Validation, checkpoint: Path) -> None:
+        """A validation is done."""
+
+
+def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) -> Path:
+    """Train a recipe.
+
+    Args:
+        recipe: what to train.
+        monitor: told of each step and validation, on the main process only.
+        resume: go on from the run's last checkpoint; without one, begin.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        TrainingError: the folder holds a run already, nothing is left to train on, or ten losses in a row were not
+            finite.
+        CorpusError, ConfigurationError, CheckpointError: the data, the recipe or a checkpoint are not valid.
+    """
+    settings = recipe.training
+    run = Path(recipe.output)
+    earlier = checkpoints.last(run)
+    if earlier is not None and not resume:
+        raise TrainingError(f"{run}: holds a run already; go on with --resume or choose another output.")
+
+    accelerator = Accelerator(
+        mixed_precision="bf16" if settings.precision == "bfloat16" else "no",
+        cpu=settings.device == "cpu",
+        log_with="tensorboard",
+        project_config=ProjectConfiguration(project_dir=str(run)),
+        # Batch normalisation's statistics are those of rank 0; a frozen part has no gradient to wait for.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=True), InitProcessGroupKwargs()],
+    )
+    torch.manual_seed(settings.seed)
+
+    # Data, tokenizer and model.
+    cuts = manifests.load_all(recipe.data.train)
+    checkpoint = _build(recipe, cuts, earlier)
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    decoder = model.decoder
+    start = [tokenizer.identifier(token) for token in decoder.configuration.prompt] if decoder else []
+    longest = decoder.configuration.maximum_length if decoder else None
+
+    def fitting(seconds: float, text: str) -> bool:
+        # Augmentation makes some copies shorter: the text must fit the fastest of them.
+        fastest = max(1.0, *recipe.data.augmentation.speed.factors, 1.0)
+        positions = model.positions(seconds / fastest)
+        return fits(positions if settings.ctc_weight else 10**9, tokenizer.encode(text), longest, len(start))
+
+    cuts, dropped = select(
+        cuts, minimum_seconds=recipe.data.minimum_seconds, maximum_seconds=recipe.data.maximum_seconds, fits=fitting
+    )
+    if not len(cuts):
+        raise TrainingError(f"recipe {recipe.name}: no utterance is left to train on; check data.minimum_seconds and texts.")
+    loader = BatchLoader(
+        cuts,
+        maximum_seconds=recipe.data.batch_seconds,
+        shuffle=True,
+        seed=settings.seed,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        workers=1,
+        augmentation=WaveformAugmentation(recipe.data.augmentation),
+    )
+    held_out = validation_loader(recipe, accelerator)
+
+    # Objective, optimiser and schedule.
+    spec_augment = SpecAugment(recipe.data.augmentation.spec_augment)
+    objective = Objective(model, tokenizer.blank, settings.ctc_weight, settings.label_smoothing, spec_augment)
+    groups = parameter_groups(model, settings.learning_rate, settings.learning_rates, settings.weight_decay)
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    optimizer = kind(groups, lr=settings.learning_rate, betas=settings.betas, eps=1e-9)
+    wrapped, optimizer = accelerator.prepare(objective, optimizer)
+    steps_in_all = settings.epochs * math.ceil(loader.count(0) / settings.accumulation)
+
+    progress = Progress()
+    if earlier is not None:
+        progress = checkpoints.read_progress(earlier)
+        checkpoints.restore_optimizer(optimizer.optimizer, model, checkpoints.read_optimizer(earlier))
+    if accelerator.is_main_process:
+        checkpoints.write_recipe(recipe, run)
+        accelerator.init_trackers("tensorboard")
+        _truncate_log(run / "log.jsonl", progress.step)
+        if monitor:
+            monitor.started(recipe, model.parameter_counts(), _describe(dropped), loader.count(0), progress)
+    accelerator.wait_for_everyone()
+
+    def save(metrics: dict[str, float] | None) -> Path:
+        folder = run / "checkpoints" / f"step-{progress.step:08d}"
+        if accelerator.is_main_process:
+            state = checkpoints.optimizer_tensors(optimizer.optimizer, model)
+            card = _card(recipe, model, progress, metrics)
+            checkpoints.write(run, checkpoint, card, progress, state, metrics, settings.keep_best)
+        accelerator.wait_for_everyone()
+        return folder
+
+    # The loop.
+    base = progress.seconds
+    began = saved = time.monotonic()
+    for epoch in range(progress.epoch, settings.epochs):
+        wrapped.train()
+        skip = progress.batch if epoch == progress.epoch else 0
+        batches = loader.count(epoch)
+        for first, group in _grouped(loader.epoch(epoch, skip), skip, settings.accumulation):
+            factor = (
+                cosine(progress.step + 1, settings.warmup_steps, steps_in_all)
+                if settings.schedule == "cosine"
+                else inverse_square_root(progress.step + 1, settings.warmup_steps)
+            )
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = parameters["peak"] * factor
+            random = _random(settings.seed, progress.step, accelerator.process_index)
+            totals = [0.0, 0.0, 0.0]
+            seconds = 0.0
+            for index, batch in enumerate(group):
+                batch = add_nonspeech(batch, recipe.data.nonspeech, random.numpy)
+                seconds += float(batch.lengths.sum()) / 16_000
+                wanted = targets([tokenizer.encode(text) for text in batch.texts], start, tokenizer.stop, tokenizer.blank)
+                # Gradients of all ranks are exchanged once a step, with the last batch.
+                accelerator.gradient_state._set_sync_gradients(index == len(group) - 1)
+                with accelerator.no_sync(wrapped) if index < len(group) - 1 else nullcontext(), accelerator.autocast():
+                    losses = wrapped(
+                        batch.waveforms.to(accelerator.device),
+                        batch.lengths.to(accelerator.device),
+                        moved(wanted, accelerator.device),
+                        random.torch,
+                    )
+                    accelerator.backward(losses.total / len(group))
+                for place, value in enumerate((losses.total, losses.attention, losses.ctc)):
+                    totals[place] += float(value.detach()) / len(group)
+            norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip))
+            # Gradients are averaged over ranks, so all of them come to the same conclusion here.
+            finite = math.isfinite(norm)
+            if finite:
+                optimizer.step()
+            optimizer.zero_grad()
+            progress = replace(
+                progress,
+                epoch=epoch,
+                batch=first + len(group),
+                step=progress.step + 1,
+                seconds=base + time.monotonic() - began,
+                skipped=progress.skipped + (not finite),
+                skipped_in_a_row=0 if finite else progress.skipped_in_a_row + 1,
+            )
+            if progress.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
+                raise TrainingError(
+                    f"recipe {recipe.name}: {_MOST_SKIPPED_IN_A_ROW} steps in a row had a loss or gradient that is not "
+                    f"finite, the last at step {progress.step}; lower training.learning_rate or look at the data."
+                )
+            loss, attention, ctc = totals
+            rate = settings.learning_rate * factor
+            step = Step(epoch, progress.step, loss, attention, ctc, rate, norm, seconds)
+            if accelerator.is_main_process:
+                _log(run / "log.jsonl", step)
+                accelerator.log({"loss": step.loss, "learning_rate": step.learning_rate}, step=step.step)
+                if monitor:
+                    monitor.stepped(step, progress.batch, batches)
+            late = settings.maximum_hours is not None and progress.seconds > 3600 * settings.maximum_hours
+            # Every rank follows the main process's clock, or they would wait for each other for ever.
+            due = time.monotonic() - saved > 60 * settings.checkpoint_minutes
+            late, due = _agreed(accelerator, late, due)
+            if late:
+                break
+            if due:
+                save(None)
+                saved = time.monotonic()
+
+        ended = progress.batch >= batches
+        if ended:
+            progress = replace(progress, epoch=epoch + 1, batch=0)
+        finished = epoch + 1 == settings.epochs or not ended
+        if finished or (epoch + 1) % settings.validate_every == 0:
+            figures = validate(objective, checkpoint, held_out, accelerator, epoch, progress.step)
+            folder = save(asdict(figures))
+            if accelerator.is_main_process:
+                _log(run / "log.jsonl", figures)
+                accelerator.log({"validation_error_rate": figures.error_rate}, step=figures.step)
+                curves.draw(run / "log.jsonl", run / "curves.png", recipe.name)
+                if monitor:
+                    monitor.validated(figures, folder)
+        else:
+            save(None)
+        saved = time.monotonic()
+        if not ended:
+            break
+    accelerator.end_training()
+    return run
+
+
+def parameter_groups(
+    model: Recognizer, learning_rate: float, factors: dict[str, float], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Parameters with their peak rate; biases, norms and embeddings are not decayed, a factor of 0 freezes.
+
+    Raises:
+        TrainingError: a prefix names no parameter.
+    """
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    used: set[str] = set()
+    for name, parameter in model.named_parameters():
+        prefixes = [prefix for prefix in factors if name == prefix or name.startswith(f"{prefix}.")]
+        used.update(prefixes)
+        factor = factors[max(prefixes, key=len)] if prefixes else 1.0
+        parameter.requires_grad_(factor > 0)
+        if factor > 0:
+            decay = weight_decay if parameter.dim() > 1 and "embedding" not in name else 0.0
+            groups.setdefault((learning_rate * factor, decay), []).append(parameter)
+    if unknown := set(factors) - used:
+        raise TrainingError(f"training.learning_rates: no parameter begins with {', '.join(sorted(unknown))}.")
+    return [
+        {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()
+    ]
+
+
+def _build(recipe: Recipe, cuts: CutSet, earlier: Path | None) -> Checkpoint:
+    """The model to train: of the earlier part of this run, of the parent, or new."""
+    configuration = recipe.model_configuration()
+    if earlier is not None:
+        return model_folder.load(earlier)
+    if recipe.initialize is None:
+        texts = (supervision.text or "" for cut in cuts for supervision in cut.supervisions)
+        tokenizer = CharacterTokenizer.build(texts, configuration.tokenizer)
+        return Checkpoint(Recognizer(configuration, len(tokenizer)), tokenizer)
+    parent = model_folder.load(Path(recipe.initialize))
+    model = Recognizer(configuration, len(parent.tokenizer))
+    weights = parent.model.state_dict()
+    own = model.state_dict()
+    if unfit := [name for name, value in weights.items() if name in own and own[name].shape != value.shape]:
+        raise TrainingError(f"recipe {recipe.name}: {unfit[0]} has another shape than in {recipe.initialize}.")
+    model.load_state_dict({**own, **{name: value for name, value in weights.items() if name in own}})
+    return Checkpoint(model, parent.tokenizer)
+
+
+def _grouped(batches: Iterator[Batch], first: int, size: int) -> Iterator[tuple[int, list[Batch]]]:
+    """Batches of an optimiser's step, with the place of the first; the last group of an epoch may be smaller."""
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield first, group
+            first, group = first + size, []
+    if group:
+        yield first, group
+
+
+@dataclass(frozen=True)
+class _Random:
+    numpy: np.random.Generator
+    torch: torch.Generator
+
+
+def _random(seed: int, step: int, rank: int) -> _Random:
+    """Random numbers of one step on one rank; dropout draws from torch's global generator."""
+    values = np.random.SeedSequence((seed, step, rank)).generate_state(3)
+    torch.manual_seed(int(values[0]))
+    generator = torch.Generator().manual_seed(int(values[1]))
+    return _Random(np.random.default_rng(int(values[2])), generator)
+
+
+def _agreed(accelerator: Accelerator, *flags: bool) -> list[bool]:
+    if accelerator.num_processes == 1:
+        return list(flags)
+    from accelerate.utils import broadcast_object_list
+
+    return cast(list[bool], broadcast_object_list(list(flags)))
+
+
+def _log(path: Path, entry: Step | Validation) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"kind": type(entry).__name__.lower(), **asdict(entry)}) + "\n")
+
+
+def _truncate_log(path: Path, step: int) -> None:
+    """Forget what an interrupted run logged after its last checkpoint: it is done again."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except json.JSONDecodeError:
+            break  # the line that was being written when the run was killed
+    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _describe(dropped: Any) -> str:
+    reasons = {key.replace("_", " "): count for key, count in asdict(dropped).items() if count}
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+
+
+def _card(recipe: Recipe, model: Recognizer, progress: Progress, metrics: dict[str, float] | None) -> str:
+    counts = ", ".join(f"{part} {count:,}" for part, count in model.parameter_counts().items())
+    lines = [
+        f"# {recipe.name}",
+        "",
+        f"- Trained by `asr train`, {progress.step} steps, {progress.seconds / 3600:.2f} hours.",
+        f"- Parameters: {counts}.",
+        f"- Initialised from: {Path(recipe.initialize).name if recipe.initialize else 'random numbers'}.",
+        f"- Training data: {', '.join(Path(path).name for path in recipe.data.train)}.",
+    ]
+    if metrics:
+        lines.append(f"- Validation: error rate {100 * metrics['error_rate']:.2f} %, greedy.")
+    return "\n".join(lines) + "\n"

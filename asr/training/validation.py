@@ -1,0 +1,103 @@
+"""How well the model does on the validation set while it is trained."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from lhotse import CutSet
+
+from asr.corpora import manifests
+from asr.corpora.batches import BatchLoader
+from asr.exceptions import CorpusError
+from asr.model.checkpoint import Checkpoint
+from asr.scoring.errors import align
+from asr.search.ctc import ctc_greedy_search
+from asr.search.greedy import greedy_search
+from asr.training.configuration import Recipe
+from asr.training.objective import Objective, moved, targets
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Greedy decoding of the validation set; ``error_rate`` is the decoder's, or CTC's where there is no decoder."""
+
+    epoch: int
+    step: int
+    loss: float
+    error_rate: float
+    ctc_error_rate: float
+    length_ratio: float
+    seconds: float
+
+
+def validation_loader(recipe: Recipe, accelerator: Accelerator) -> BatchLoader:
+    """This rank's share of the validation set, in a fixed order."""
+    cuts = manifests.load_all(recipe.data.validation)
+    if not len(cuts):
+        raise CorpusError(f"recipe {recipe.name}: data.validation holds no utterance; prepare it first.")
+    if recipe.data.validation_utterances:
+        order = np.random.default_rng(0).permutation(len(cuts))[: recipe.data.validation_utterances]
+        chosen = list(cuts)
+        cuts = CutSet.from_cuts(chosen[index] for index in sorted(order))
+    return BatchLoader(
+        cuts,
+        maximum_seconds=recipe.data.batch_seconds,
+        shuffle=False,
+        seed=0,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
+
+
+@torch.no_grad()
+def validate(
+    objective: Objective, checkpoint: Checkpoint, loader: BatchLoader, accelerator: Accelerator, epoch: int, step: int
+) -> Validation:
+    """Loss and greedy error rate on the validation set, which the ranks share among them."""
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    words = checkpoint.model.configuration.language not in ("zh",)
+    decoder = model.decoder
+    start = [tokenizer.identifier(token) for token in decoder.configuration.prompt] if decoder else []
+    objective.eval()
+    began = time.monotonic()
+    rows: list[tuple[str, float, int, int, int, int, int]] = []
+    for batch in loader.epoch(0):
+        wanted = targets([tokenizer.encode(text) for text in batch.texts], start, tokenizer.stop, tokenizer.blank)
+        waveforms, lengths = batch.waveforms.to(accelerator.device), batch.lengths.to(accelerator.device)
+        with accelerator.autocast():
+            losses = objective(waveforms, lengths, moved(wanted, accelerator.device))
+            encoded = model.encode(waveforms, lengths)
+            found = greedy_search(model, tokenizer, encoded, batch.lengths) if decoder else None
+            by_ctc = ctc_greedy_search(model, tokenizer, encoded) if model.ctc is not None else None
+        for index, (utterance, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
+            reference = _units(tokenizer.decode(tokenizer.encode(text)), words)
+            main = _units(found[index].text, words) if found else None
+            other = _units(by_ctc[index].text, words) if by_ctc else None
+            errors = align(reference, main).counts.errors if main is not None else 0
+            ctc_errors = align(reference, other).counts.errors if other is not None else 0
+            length = len(main if main is not None else other or [])
+            rows.append((utterance, float(losses.total), errors, ctc_errors, len(reference), length, 1))
+    # Ranks with fewer utterances repeat some, so that none waits; each counts once.
+    unique = {row[0]: row for row in gather_object(rows)}.values()
+    objective.train()
+    total = max(sum(row[4] for row in unique), 1)
+    errors, ctc_errors = sum(row[2] for row in unique), sum(row[3] for row in unique)
+    return Validation(
+        epoch=epoch,
+        step=step,
+        loss=sum(row[1] for row in unique) / max(len(unique), 1),
+        error_rate=(errors if decoder else ctc_errors) / total,
+        ctc_error_rate=ctc_errors / total if model.ctc is not None else math.nan,
+        length_ratio=sum(row[5] for row in unique) / total,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _units(text: str, words: bool) -> list[str]:
+    return text.split() if words else list(text.replace(" ", ""))
