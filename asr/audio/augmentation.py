@@ -30,6 +30,12 @@ TELEPHONE_BAND = (300.0, 3400.0)  # Hz, ITU-T G.712
 BABBLE_VOICES = 6
 
 
+def _ordered(settings: Settings, lowest: float, highest: float) -> Settings:
+    if lowest > highest:
+        raise ValueError(f"the range {lowest} to {highest} is upside down")
+    return settings
+
+
 class SpeedConfiguration(StrictModel):
     """Speed perturbation (T. Ko et al., "Audio augmentation for speech recognition", Interspeech 2015)."""
 
@@ -320,9 +326,3 @@ def _files(folder: Path | None) -> list[Path]:
     if not paths:
         raise AudioError(f"{folder}: holds no audio files; give a folder of recordings, or none to generate them.")
     return paths
-
-
-def _ordered(settings: Settings, lowest: float, highest: float) -> Settings:
-    if lowest > highest:
-        raise ValueError(f"the range {lowest} to {highest} is upside down")
-    return settings
