@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -15,7 +17,10 @@ from asr.scoring.inputs import Texts, read_all, read_speakers
 from asr.scoring.page import write_page
 from asr.scoring.report import Report, build_report, to_dict
 from asr.scoring.summary import AlignmentWriter, summary
+from asr.text.mandarin import HAN
 
+_HAN = re.compile(f"[{HAN}]")
+_HAN_SPACE = re.compile(rf"[{HAN}]\s+[{HAN}]")
 AUDIO_ENDINGS = (".wav", ".flac", ".opus", ".ogg", ".mp3", ".m4a", ".mp4", ".webm", ".aac")
 
 
@@ -84,7 +89,10 @@ def score_files(
             samples=samples,
             seed=seed,
             observers=[AlignmentWriter(file, list(named))] if file else [],
-            notes=[f"{path}: {held.note}" for path, held in zip(hypotheses, texts[1:], strict=True) if held.note],
+            notes=[
+                *(f"{path}: {held.note}" for path, held in zip(hypotheses, texts[1:], strict=True) if held.note),
+                *_advice(references, unit, normalizer),
+            ],
             inputs=[(str(path), held.format) for path, held in zip([reference, *hypotheses], texts, strict=True)],
         )
     if page:
@@ -102,6 +110,19 @@ def _name(path: Path, paths: list[Path], place: int) -> str:
 def _own_speakers(texts: Texts) -> dict[str, str] | None:
     """The reference's own speakers, where it names one for every utterance."""
     return texts.speakers if texts.speakers and len(texts.speakers) == len(texts.texts) else None
+
+
+def _advice(references: Mapping[str, str], unit: str, normalizer: str) -> list[str]:
+    """What is most likely not meant: Chinese scored in words, or with the spaces of a word segmentation."""
+    sample = list(islice(references.values(), 200))
+    chinese = [text for text in sample if _HAN.search(text)]
+    if 2 * len(chinese) <= len(sample) or normalizer == "mandarin" or unit == "mixed":
+        return []
+    if unit == "word":
+        return ["the references are Chinese: score characters with --unit char --normalizer mandarin"]
+    if any(_HAN_SPACE.search(text) for text in chinese):
+        return ["spaces between Chinese characters are counted as characters: --normalizer mandarin drops them"]
+    return []
 
 
 def find_audio(folder: Path, report: Report) -> dict[str, Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -45,6 +46,29 @@ class Texts:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class _Pipe:
+    """What came through a pipe, which can be read only once, under its path's name."""
+
+    path: Path
+    content: bytes
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+_Source = Path | _Pipe
+
+
+def _source(path: Path) -> _Source:
+    try:
+        if path.is_fifo() or path.is_char_device():
+            return _Pipe(path, path.read_bytes())
+    except OSError as error:
+        raise ScoringError(f"{path}: cannot be read ({error.strerror}); give an existing text file.") from error
+    return path
+
+
 def read_all(
     reference: Path, hypotheses: list[Path], reference_format: str = "auto", hypothesis_format: str = "auto"
 ) -> list[Texts]:
@@ -64,7 +88,7 @@ def read_all(
     Raises:
         ScoringError: a file cannot be read or understood, or two formats do not go together.
     """
-    paths = [reference, *hypotheses]
+    paths = [_source(path) for path in (reference, *hypotheses)]
     formats = [reference_format, *[hypothesis_format] * len(hypotheses)]
     formats = [recognise(path) if name == "auto" else name for path, name in zip(paths, formats, strict=True)]
     known = next((name for name in formats if name != "empty"), "plain")
@@ -78,10 +102,10 @@ def read_all(
                 "name both formats with --input-format and --hypothesis-format."
             )
     if formats[0] == "stm":
-        segments = read_stm(reference, list(lines(reference)))
+        segments = read_stm(reference, list(lines(paths[0])))
         return [
             _stm(segments),
-            *[_timed(path, kind, segments) for path, kind in zip(hypotheses, formats[1:], strict=True)],
+            *[_timed(path, kind, segments) for path, kind in zip(paths[1:], formats[1:], strict=True)],
         ]
     result = [_READERS[name](path) for path, name in zip(paths, formats, strict=True)]
     if formats[0] == "plain":
@@ -94,14 +118,14 @@ def read_all(
     return result
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines(path: _Source) -> Iterator[tuple[int, str]]:
     """Number and text of each line of a UTF-8 file, with or without byte-order mark, without the line's end.
 
     Raises:
         ScoringError: the file cannot be read, or a line is not UTF-8.
     """
     try:
-        with open(path, "rb") as file:
+        with io.BytesIO(path.content) if isinstance(path, _Pipe) else open(path, "rb") as file:
             for number, raw in enumerate(file, 1):
                 if number == 1:
                     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -122,7 +146,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         raise ScoringError(f"{path}: cannot be read ({error.strerror}); give an existing text file.") from error
 
 
-def recognise(path: Path) -> str:
+def recognise(path: _Source) -> str:
     """The format of a file by its ending, or by its first lines; ``empty`` where neither tells.
 
     Every line ending in ``(name)`` is trn; nearly every line beginning with something that looks like a name (digits,
@@ -131,8 +155,8 @@ def recognise(path: Path) -> str:
     Raises:
         ScoringError: the file cannot be read.
     """
-    path = Path(path)
-    if known := _BY_ENDING.get(path.suffix.lower()):
+    name = path.path if isinstance(path, _Pipe) else path
+    if known := _BY_ENDING.get(name.suffix.lower()):
         return known
     sample = [line.strip() for _, line in islice(lines(path), _SAMPLE) if line.strip()]
     if not sample:
@@ -141,9 +165,9 @@ def recognise(path: Path) -> str:
         return "trn"
     if all(line.startswith("{") and line.endswith("}") for line in sample):
         return "jsonl"
-    names = [line.split(maxsplit=1)[0] for line in sample]
-    likely = sum(bool(_NAME.fullmatch(name)) for name in names)
-    if path.name == "text" or likely >= 0.9 * len(names):
+    first = [line.split(maxsplit=1)[0] for line in sample]
+    likely = sum(bool(_NAME.fullmatch(word)) for word in first)
+    if name.name == "text" or likely >= 0.9 * len(first):
         return "kaldi"
     return "plain"
 
@@ -155,7 +179,7 @@ _NAME = re.compile(r"(?=.*[^\W\d])(?=.*[\d_\-]).{2,}|[\d_.\-]{4,}")
 class _Collected:
     """Texts by utterance, refusing a name twice."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: _Source) -> None:
         self.path = path
         self.texts: dict[str, str] = {}
         self.speakers: dict[str, str] = {}
@@ -180,11 +204,11 @@ class _Collected:
         return Texts(self.texts, kind, self.speakers)
 
 
-def _plain(path: Path) -> Texts:
+def _plain(path: _Source) -> Texts:
     return Texts({str(number): text for number, text in lines(path)}, "plain")
 
 
-def _kaldi(path: Path) -> Texts:
+def _kaldi(path: _Source) -> Texts:
     found = _Collected(path)
     for number, line in lines(path):
         name, *rest = line.split(maxsplit=1) or [""]
@@ -193,7 +217,7 @@ def _kaldi(path: Path) -> Texts:
     return found.done("kaldi")
 
 
-def _trn(path: Path) -> Texts:
+def _trn(path: _Source) -> Texts:
     found = _Collected(path)
     for number, line in lines(path):
         line = line.strip()
@@ -208,7 +232,7 @@ def _trn(path: Path) -> Texts:
     return found.done("trn")
 
 
-def _table(path: Path, delimiter: str) -> Texts:
+def _table(path: _Source, delimiter: str) -> Texts:
     found = _Collected(path)
 
     def text() -> Iterator[str]:
@@ -234,7 +258,7 @@ def _table(path: Path, delimiter: str) -> Texts:
     return found.done("csv" if delimiter == "," else "tsv")
 
 
-def _column(path: Path, header: list[str], names: tuple[str, ...]) -> int:
+def _column(path: _Source, header: list[str], names: tuple[str, ...]) -> int:
     for name in names:
         if name in header:
             return header.index(name)
@@ -244,7 +268,7 @@ def _column(path: Path, header: list[str], names: tuple[str, ...]) -> int:
     )
 
 
-def _jsonl(path: Path) -> Texts:
+def _jsonl(path: _Source) -> Texts:
     found = _Collected(path)
     for number, line in lines(path):
         if not line.strip():
@@ -261,6 +285,8 @@ def _jsonl(path: Path) -> Texts:
             missing = "an utterance (key 'utterance')" if identifier is None else "a text (key 'text')"
             raise ScoringError(f"{path}, line {number}: has not {missing}; add it.")
         speaker = next((str(entry[name]) for name in _SPEAKERS if name in entry), "")
+        if any("\ud800" <= c <= "\udfff" for c in f"{identifier}{text}{speaker}"):
+            raise ScoringError(f"{path}, line {number}: holds half a character (a lone surrogate); correct the escape.")
         found.add(number, str(identifier), text, speaker)
     return found.done("jsonl")
 
@@ -271,7 +297,7 @@ def _stm(segments: list[Segment]) -> Texts:
     return Texts(texts, "stm", {segment.name: segment.speaker for segment in scored})
 
 
-def _timed(path: Path, kind: str, segments: list[Segment]) -> Texts:
+def _timed(path: _Source, kind: str, segments: list[Segment]) -> Texts:
     """A hypothesis for an STM reference."""
     if kind == "stm":
         return _stm(read_stm(path, list(lines(path))))
@@ -282,7 +308,7 @@ def _timed(path: Path, kind: str, segments: list[Segment]) -> Texts:
     raise ScoringError(f"{path}: reads as {kind}, but an STM reference needs a CTM or STM hypothesis; convert it.")
 
 
-def _ctm(path: Path) -> Texts:
+def _ctm(path: _Source) -> Texts:
     """Without segments to put its words into, one utterance for each recording and channel."""
     texts: dict[str, list[str]] = {}
     for word in sorted(read_ctm(path, list(lines(path))), key=lambda word: word.start):
@@ -290,7 +316,7 @@ def _ctm(path: Path) -> Texts:
     return Texts({name: " ".join(words) for name, words in texts.items()}, "ctm")
 
 
-_READERS: dict[str, Callable[[Path], Texts]] = {
+_READERS: dict[str, Callable[[_Source], Texts]] = {
     "plain": _plain,
     "kaldi": _kaldi,
     "trn": _trn,

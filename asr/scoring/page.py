@@ -189,7 +189,8 @@ def _shown(report: Report, rows: int) -> str:
     total = len(report.systems[0].score.utterances)
     if rows == total:
         return f"All {total:,} utterances."
-    return f"The {rows:,} utterances with the most errors, of {total:,}."
+    which = "with the most errors" if len(report.systems) == 1 else "on which the systems differ most"
+    return f"The {rows:,} utterances {which}, of {total:,}."
 
 
 def _rows(report: Report, audio: Mapping[str, Path]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -34,7 +34,7 @@ class SystemReport:
     Attributes:
         name: how the system is called, such as its file.
         score: counts and rates.
-        interval: over utterances; None for an empty set.
+        interval: over utterances; None for a single one, of which nothing can be drawn.
         speaker_interval: over speakers; None where fewer than two are known.
         speakers: errors of each speaker.
         lengths: errors by length of the reference.
@@ -175,7 +175,7 @@ def build_report(
         SystemReport(
             name=label,
             score=score,
-            interval=bootstrap(*_errors(score), samples=samples, seed=seed),
+            interval=bootstrap(*_errors(score), samples=samples, seed=seed) if len(references) > 1 else None,
             speaker_interval=bootstrap(*_errors(score), groups, samples=samples, seed=seed) if groups else None,
             speakers=by_speaker(score, speakers) if speakers else [],
             lengths=by_length(score),

@@ -97,10 +97,7 @@ def _prune(counter: Counter[tuple[str, str]] | Counter[str]) -> None:
 
 
 class WorstUtterances:
-    """Keeps the alignments of the utterances with the most errors, of all systems together.
-
-    With two systems an utterance on which they differ more comes first among those with as many errors.
-    """
+    """Keeps the alignments of the utterances with the most errors; of two systems, those on which they differ most."""
 
     def __init__(self, limit: int) -> None:
         """Take how many to keep at most."""
@@ -113,7 +110,7 @@ class WorstUtterances:
         errors = [alignment.counts.errors for alignment in alignments]
         order = -self.seen  # earlier utterances win ties; no two are equal, so that alignments are never compared
         self.seen += 1
-        entry = (sum(errors), max(errors) - min(errors), order, name, alignments)
+        entry = (max(errors) - min(errors), sum(errors), order, name, alignments)
         if len(self._heap) < self.limit:
             heapq.heappush(self._heap, entry)
         elif self._heap and entry[:3] > self._heap[0][:3]:
@@ -121,7 +118,7 @@ class WorstUtterances:
 
     @property
     def utterances(self) -> list[tuple[str, tuple[Alignment, ...]]]:
-        """Names and alignments, most errors first."""
+        """Names and alignments, the most first."""
         return [entry[3:] for entry in sorted(self._heap, key=lambda entry: entry[:3], reverse=True)]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from asr.exceptions import ScoringError
 
@@ -45,7 +44,7 @@ class Word:
     text: str
 
 
-def read_stm(path: Path, lines: list[tuple[int, str]]) -> list[Segment]:
+def read_stm(path: object, lines: list[tuple[int, str]]) -> list[Segment]:
     """Segments in the file's order; those to be left out of scoring are marked ``ignored``.
 
     Raises:
@@ -77,7 +76,7 @@ def read_stm(path: Path, lines: list[tuple[int, str]]) -> list[Segment]:
     return list(found.values())
 
 
-def read_ctm(path: Path, lines: list[tuple[int, str]]) -> list[Word]:
+def read_ctm(path: object, lines: list[tuple[int, str]]) -> list[Word]:
     """Words in the file's order.
 
     Raises:
@@ -97,7 +96,7 @@ def read_ctm(path: Path, lines: list[tuple[int, str]]) -> list[Word]:
     return words
 
 
-def assign(path: Path, words: list[Word], segments: list[Segment]) -> tuple[dict[str, str], str]:
+def assign(path: object, words: list[Word], segments: list[Segment]) -> tuple[dict[str, str], str]:
     """Put each word into the segment that holds its middle; one between two goes to the later, as in sclite.
 
     No word is lost: one behind the last segment goes to the last.
@@ -141,7 +140,7 @@ def assign(path: Path, words: list[Word], segments: list[Segment]) -> tuple[dict
     return {name: " ".join(held) for name, held in texts.items()}, "; ".join(notes)
 
 
-def _seconds(path: Path, number: int, text: str) -> float:
+def _seconds(path: object, number: int, text: str) -> float:
     try:
         value = float(text)
     except ValueError:

@@ -76,3 +76,12 @@ def test_allowed_missing_are_counted(folder: Path) -> None:
     assert result.returncode == 0
     assert "2 utterances have no hypothesis and were scored as empty" in result.stdout
     assert "WER 57.14%" in result.stdout
+
+
+def test_chinese_in_words_is_advised_against(folder: Path) -> None:
+    (folder / "zh").write_text("s1-a 今天 天气 不错\ns1-b 你好 世界\n", encoding="utf-8")
+    assert "--unit char --normalizer mandarin" in asr("zh", "zh", folder=folder).stdout
+    assert "--normalizer mandarin drops them" in asr("zh", "zh", "--unit", "char", folder=folder).stdout
+    result = asr("zh", "zh", "--unit", "char", "--normalizer", "mandarin", folder=folder)
+    assert "note" not in result.stdout
+    assert "N 10 " in result.stdout

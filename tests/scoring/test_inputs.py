@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -147,6 +149,7 @@ def test_ctm_alone_is_one_text_a_recording(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "a"}\n', "line 1: has not an utterance"),
         ("a.jsonl", b'{"id": "u", "text": 5}\n', "line 1: has not a text"),
         ("a.jsonl", b'{"id": "u 1", "text": "a"}\n', "holds a space"),
+        ("a.jsonl", b'{"id": "u", "text": "\\ud800"}\n', "line 1: holds half a character"),
         ("a.stm", b"f 1 s 0\n", "line 1: has 4 fields"),
         ("a.stm", b"f 1 s 2 1 a\n", "line 1: ends before it starts"),
         ("a.stm", b"f 1 s 0 1 a\nf 1 s 0 1 b\n", "line 2: is the segment"),
@@ -160,6 +163,17 @@ def test_bad_input_is_one_sentence_with_file_and_line(tmp_path: Path, name: str,
         read_all(path, [path])
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    path = written(tmp_path, "ref", FORMATS["kaldi"])
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()))
+    writer.start()
+    texts = read_all(path, [pipe])
+    writer.join()
+    assert texts[1].texts == TEXTS
 
 
 def test_folders_and_missing_files_are_named(tmp_path: Path) -> None:
