@@ -1,3 +1,28 @@
-"""Speech recognition with a Transformer: transcribe audio files, train on recipes, score word error rates."""
+"""Speech recognition with a Transformer: transcribe audio files, train on recipes, score word error rates.
+
+import asr
+
+print(asr.load("en").transcribe("talk.wav").text)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from asr.transcription.transcriber import Transcriber
 
 __version__ = "0.1.0"
+
+
+def load(
+    name: str | Path = "en",
+    device: str = "auto",
+    decoder: Literal["autoregressive", "ctc"] | None = None,
+    batch_size: int = 8,
+) -> Transcriber:
+    """Load an embedded model by name, or a checkpoint folder; see ``asr.transcription.transcriber.load``."""
+    from asr.transcription import transcriber
+
+    return transcriber.load(name, device, decoder, batch_size)
