@@ -91,7 +91,8 @@ class Residual(nn.Module):
     def normalize(self, inputs: Tensor, mask: Tensor | None) -> Tensor:
         """The norm alone, (batch, length, width)."""
         if isinstance(self.norm, MaskedBatchNorm):
-            return self.norm(inputs, mask)
+            batch_normal: Tensor = self.norm(inputs, mask)
+            return batch_normal
         normal: Tensor = self.norm(inputs)
         return normal
 
