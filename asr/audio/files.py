@@ -87,8 +87,9 @@ def inspect(path: str | Path) -> AudioInformation:
 def read(path: str | Path, start: float = 0.0, duration: float | None = None, channel: int | None = None) -> Samples:
     """Read a file, or a part of it, as 16 kHz mono.
 
-    A part equals the same samples of the whole: it is decoded and resampled with a margin on either side. Two kinds of
-    file allow that only nearly: Matroska and WebM give positions in milliseconds, AAC may hold random noise.
+    A part equals the same samples of the whole: it is decoded and resampled with a margin on either side. Some files
+    allow that only nearly: Opus and AAC decoders that begin in mid-file differ in the third decimal (AAC may also hold
+    random noise), and Matroska and WebM give positions in milliseconds.
 
     Args:
         path: any file that libsndfile or FFmpeg reads; of a video, its first audio track.

@@ -19,6 +19,7 @@ from asr.model.checkpoint import Checkpoint
 from asr.scoring.errors import align
 from asr.search.ctc import ctc_greedy_search
 from asr.search.greedy import greedy_search
+from asr.text.normalization import normalizer
 from asr.training.configuration import Recipe
 from asr.training.objective import Objective, moved, targets
 
@@ -61,7 +62,10 @@ def validate(
 ) -> Validation:
     """Loss and greedy error rate on the validation set, which the ranks share among them."""
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
-    words = checkpoint.model.configuration.language not in ("zh",)
+    language = checkpoint.model.configuration.language
+    words = language != "zh"
+    # What is written as training writes it is compared as scoring compares it.
+    normal = normalizer({"en": "english", "zh": "mandarin"}.get(language, "basic"))
     decoder = model.decoder
     start = [tokenizer.identifier(token) for token in decoder.configuration.prompt] if decoder else []
     objective.eval()
@@ -76,9 +80,9 @@ def validate(
             found = greedy_search(model, tokenizer, encoded, batch.lengths) if decoder else None
             by_ctc = ctc_greedy_search(model, tokenizer, encoded) if model.ctc is not None else None
         for index, (utterance, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
-            reference = _units(tokenizer.decode(tokenizer.encode(text)), words)
-            main = _units(found[index].text, words) if found else None
-            other = _units(by_ctc[index].text, words) if by_ctc else None
+            reference = _units(normal(text), words)
+            main = _units(normal(found[index].text), words) if found else None
+            other = _units(normal(by_ctc[index].text), words) if by_ctc else None
             errors = align(reference, main).counts.errors if main is not None else 0
             ctc_errors = align(reference, other).counts.errors if other is not None else 0
             length = len(main if main is not None else other or [])

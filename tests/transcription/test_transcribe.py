@@ -1,0 +1,95 @@
+"""The command as a user runs it, with the embedded model, on speech made for the project."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+import asr
+from asr.cli import app
+from asr.exceptions import AsrError
+from asr.scoring.errors import count
+from asr.transcription.segments import quietest, segments
+from asr.transcription.transcriber import Failure, Transcriber
+
+SPOKEN = {
+    "welcome": "Welcome. This recording was made for the project, and every word of it should come out right.",
+    "weather": "The weather will be fine tomorrow, with a light wind from the north in the afternoon.",
+}
+
+
+@pytest.fixture(scope="module")
+def english() -> Transcriber:
+    return asr.load("en")
+
+
+@pytest.mark.parametrize("name", SPOKEN)
+def test_one_file_prints_its_text_alone(data: Path, name: str) -> None:
+    result = CliRunner().invoke(app, ["transcribe", str(data / f"{name}.wav")])
+    assert result.exit_code == 0
+    assert result.stdout.count("\n") == 1
+    assert count({"a": SPOKEN[name]}, {"a": result.stdout}, normalizer="english").rate == 0.0
+
+
+def test_failed_files_are_named_and_the_others_go_on(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+    (folder / "a" / "talk.wav").write_bytes((data / "welcome.wav").read_bytes())
+    (folder / "b" / "talk.wav").write_bytes((data / "weather.wav").read_bytes())
+    (folder / "broken.wav").write_bytes(b"no sound at all")
+    (folder / "empty.flac").touch()
+    soundfile.write(folder / "silence.wav", np.zeros(32000, dtype=np.float32), 16000)
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["transcribe", str(folder), "--output-dir", str(out), "--format", "json"])
+    assert result.exit_code == 1
+    assert "broken.wav" in result.stderr
+    assert "empty.flac" in result.stderr
+    written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert written == {"a/talk.json", "b/talk.json", "silence.json"}
+    assert json.loads((out / "silence.json").read_text())["text"] == ""
+    first = json.loads((out / "a" / "talk.json").read_text())["text"]
+    assert count({"a": SPOKEN["welcome"]}, {"a": first}, normalizer="english").rate == 0.0
+
+
+def test_text_does_not_depend_on_neighbours(english: Transcriber, data: Path) -> None:
+    alone = [english.transcribe(data / f"{name}.wav").text for name in SPOKEN]
+    together = list(english.transcribe_all([data / f"{name}.wav" for name in SPOKEN] * 3))
+    assert [result.text for result in together if not isinstance(result, Failure)] == alone * 3
+
+
+def test_a_long_recording_is_cut_in_its_pauses(english: Transcriber, data: Path, tmp_path: Path) -> None:
+    parts = [soundfile.read(data / f"{name}.wav", dtype="float32") for name in SPOKEN]
+    rate = parts[0][1]
+    pause = np.zeros(rate, dtype=np.float32)
+    repeats = 5
+    soundfile.write(tmp_path / "long.wav", np.concatenate([each for part, _ in parts for each in (part, pause)] * repeats), rate)
+    pieces = list(segments(tmp_path / "long.wav"))
+    assert all(piece.duration <= 28 for piece in pieces)
+    lengths = sum(len(piece.samples) for piece in pieces)
+    assert abs(lengths / 16000 - soundfile.info(tmp_path / "long.wav").duration) < 0.01
+    text = english.transcribe(tmp_path / "long.wav").text
+    score = count({"a": " ".join(list(SPOKEN.values()) * repeats)}, {"a": text}, normalizer="english")
+    assert score.rate < 0.03
+
+
+def test_the_cut_is_where_nothing_sounds() -> None:
+    noise = np.random.default_rng(0).normal(size=16000 * 20).astype(np.float32)
+    noise[16000 * 15 : 16000 * 16] = 0
+    assert 16000 * 15 < quietest(noise) < 16000 * 16
+
+
+def test_unknown_models_are_named() -> None:
+    with pytest.raises(AsrError, match="klingon"):
+        asr.load("klingon")
+
+
+def test_several_files_need_a_folder(data: Path) -> None:
+    result = CliRunner().invoke(app, ["transcribe", str(data)])
+    assert isinstance(result.exception, AsrError)
+    assert "--output-dir" in str(result.exception)
