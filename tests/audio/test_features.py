@@ -171,7 +171,9 @@ def test_the_same_alone_and_in_any_batch(configuration: FilterbankConfiguration,
     for waveform, features, count in zip(waveforms, together, frames.tolist(), strict=True):
         alone, (own,) = filterbank(*batch([waveform]))
         assert count == own == filterbank.frames(len(waveform)) == alone.shape[1]
-        torch.testing.assert_close(features[:count], alone[0], atol=1e-5, rtol=1e-5)
+        # Normalisation divides by a deviation that two frames may make as small as rounding.
+        close = 1e-3 if configuration.normalization == "utterance" else 1e-5
+        torch.testing.assert_close(features[:count], alone[0], atol=close, rtol=close)
         assert not features[count:].any()
 
 
