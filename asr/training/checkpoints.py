@@ -73,27 +73,27 @@ def write(
         keep_best: how many validated checkpoints stay.
     """
     folder = run / "checkpoints" / f"step-{progress.step:08d}"
+    if (folder / PROGRESS).is_file() and (folder / OPTIMIZER).is_file():
+        # The weights of a step are the same, so the folder stays and is complete at any time. Its place comes last:
+        # until then the run goes on from before the validation.
+        if metrics is not None:
+            _replace(folder / METRICS, json.dumps(metrics, indent=1))
+            _replace(folder / model_folder.CARD, card)
+        _replace(folder / PROGRESS, json.dumps(asdict(progress), indent=1))
+        _flush(folder)
+        _prune(run, keep_best)
+        return folder
     temporary = folder.parent / f"{_UNFINISHED}{folder.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     model_folder.save(checkpoint, temporary, card)
     save_file(optimizer, temporary / OPTIMIZER)
     (temporary / PROGRESS).write_text(json.dumps(asdict(progress), indent=1), encoding="utf-8")
-    if metrics is None and folder.is_dir():
-        metrics = read_metrics(folder) or None
     if metrics is not None:
         (temporary / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
     for path in temporary.iterdir():
         _flush(path)
     _flush(temporary)
-    if folder.is_dir():
-        # A folder cannot be renamed over another one; the old name moves away first and is complete until then.
-        old = folder.parent / f"{_UNFINISHED}old-{folder.name}"
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-        temporary.rename(folder)
-        shutil.rmtree(old)
-    else:
-        temporary.rename(folder)
+    temporary.rename(folder)
     _flush(folder.parent)
     _prune(run, keep_best)
     return folder
@@ -212,6 +212,13 @@ def _prune(run: Path, keep_best: int) -> None:
             (folder / OPTIMIZER).unlink(missing_ok=True)
     for leftover in (run / "checkpoints").glob(f"{_UNFINISHED}*"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{_UNFINISHED}{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    _flush(temporary)
+    temporary.replace(path)
 
 
 def _flush(path: Path) -> None:

@@ -89,13 +89,18 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
     if earlier is not None and not resume:
         raise TrainingError(f"{run}: holds a run already; go on with --resume or choose another output.")
 
+    # A head that the loss leaves out has no gradient that the ranks could wait for.
+    idle = settings.ctc_weight in (0, 1)
     accelerator = Accelerator(
         mixed_precision="bf16" if settings.precision == "bfloat16" else "no",
         cpu=settings.device == "cpu",
         log_with="tensorboard",
         project_config=ProjectConfiguration(project_dir=str(run)),
-        # Batch normalisation's statistics are those of rank 0; a frozen part has no gradient to wait for.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=True), InitProcessGroupKwargs()],
+        # Batch normalisation's statistics are those of rank 0.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=True, find_unused_parameters=idle),
+            InitProcessGroupKwargs(),
+        ],
     )
     torch.manual_seed(settings.seed)
 
