@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -139,9 +138,9 @@ class BytePairTokenizer:
             self._bytes = {
                 number: base64.b64decode(token, validate=True)
                 for number, token in enumerate(self.tokens)
-                if number not in set(self._specials.values())
+                if token not in self._specials
             }
-        except binascii.Error as error:
+        except ValueError as error:
             raise CheckpointError(f"the byte-pair vocabulary is not base64 ({error}); import the model again.") from error
         if "<|endoftext|>" not in self._specials:
             raise CheckpointError("the byte-pair vocabulary has no <|endoftext|>; import the model again.")
@@ -178,7 +177,7 @@ class BytePairTokenizer:
 
     @property
     def languages(self) -> dict[str, int]:
-        """Numbers of the language tokens by language code; empty for an English-only vocabulary."""
+        """Numbers of the language tokens by language code; an English-only vocabulary has them too, untrained."""
         inner = {token[2:-2]: number for token, number in self._specials.items()}
         return {code: number for code, number in inner.items() if code.isalpha() and len(code) in (2, 3)}
 
