@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -331,20 +332,20 @@ def _read_openai(path: Path) -> WhisperSource:
         # weights_only: the file is a pickle, and nothing of it but tensors may run.
         content = torch.load(path, map_location="cpu", weights_only=True)
         sizes, weights = content["dims"], content["model_state_dict"]
+        return WhisperSource(
+            mels=sizes["n_mels"],
+            vocabulary=sizes["n_vocab"],
+            positions=sizes["n_audio_ctx"],
+            width=sizes["n_audio_state"],
+            encoder_layers=sizes["n_audio_layer"],
+            decoder_layers=sizes["n_text_layer"],
+            heads=sizes["n_audio_head"],
+            text_positions=sizes["n_text_ctx"],
+            weights={_rename(name, _OURS): value for name, value in weights.items()},
+            pieces=None,
+        )
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         raise CheckpointError(f"{path}: is neither an OpenAI .pt nor a ggml file; give an official one.") from error
-    return WhisperSource(
-        mels=sizes["n_mels"],
-        vocabulary=sizes["n_vocab"],
-        positions=sizes["n_audio_ctx"],
-        width=sizes["n_audio_state"],
-        encoder_layers=sizes["n_audio_layer"],
-        decoder_layers=sizes["n_text_layer"],
-        heads=sizes["n_audio_head"],
-        text_positions=sizes["n_text_ctx"],
-        weights={_rename(name, _OURS): value for name, value in weights.items()},
-        pieces=None,
-    )
 
 
 def _read_ggml(path: Path) -> WhisperSource:
@@ -365,7 +366,8 @@ def _read_ggml(path: Path) -> WhisperSource:
             raise CheckpointError(f"{path}: is a truncated or damaged ggml file; download it again.") from error
     weights = {_rename(name, _OURS): value for name, value in weights.items()}
     for name in ("encoder.stem.first.bias", "encoder.stem.second.bias"):
-        weights[name] = weights[name].flatten()
+        if name in weights:  # a truncated file ends before; the caller names what is missing
+            weights[name] = weights[name].flatten()
     return WhisperSource(mels, vocabulary, positions, width, layers, text_layers, heads, text_positions, weights, pieces)
 
 
@@ -402,7 +404,7 @@ def _read_hugging_face(folder: Path) -> WhisperSource:
             weights={_rename(n, _FROM_HUGGING_FACE): v for n, v in weights.items() if not n.startswith("proj_out.")},
             pieces=pieces,
         )
-    except (OSError, json.JSONDecodeError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: is not a Hugging Face Whisper folder ({error}); download it again.") from error
 
 
