@@ -118,15 +118,17 @@ class Filterbank(nn.Module):
         self.frame_length, self.frame_shift = configuration.frame_length, configuration.frame_shift
         # Frames of the following silence that still overlap the utterance count towards Whisper's maximum.
         self.extra_frames = math.ceil(self.frame_length / 2 / self.frame_shift) if whisper else 0
-        self.register_buffer("window", _window(configuration), persistent=False)
-        self.register_buffer("filters", _filters(configuration), persistent=False)
-        self._bands = _bands(self.filters)
-        mean = inverse = None
-        if configuration.normalization == "global":
-            mean = torch.tensor(configuration.mean, dtype=torch.float32)
-            inverse = 1 / torch.tensor(configuration.standard_deviation, dtype=torch.float32)
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("inverse_deviation", inverse, persistent=False)
+        # Constants are computed and not loaded, so they are real even where a model is built without memory first.
+        with torch.device("cpu"):
+            self.register_buffer("window", _window(configuration), persistent=False)
+            self.register_buffer("filters", _filters(configuration), persistent=False)
+            self._bands = _bands(self.filters)
+            mean = inverse = None
+            if configuration.normalization == "global":
+                mean = torch.tensor(configuration.mean, dtype=torch.float32)
+                inverse = 1 / torch.tensor(configuration.standard_deviation, dtype=torch.float32)
+            self.register_buffer("mean", mean, persistent=False)
+            self.register_buffer("inverse_deviation", inverse, persistent=False)
 
     @property
     def mels(self) -> int:

@@ -79,7 +79,6 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
     if mistakes:
         raise CheckpointError(f"{folder / WEIGHTS}: does not fit {CONFIGURATION} ({mistakes}); use files of one checkpoint.")
     model.load_state_dict(weights, assign=True)
-    model.front_end = type(model.front_end)(settings.front_end)
     return Checkpoint(model.eval().to(device), tokenizer, folder)
 
 
