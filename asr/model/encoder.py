@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import cast
 
 import torch
@@ -64,6 +65,14 @@ class Conv1dStem(nn.Module):
         return hidden.transpose(1, 2), self.positions(lengths)
 
 
+def attend_to_itself(attention: MultiHeadAttention, mask: Tensor | None, weights: list[Tensor] | None, inputs: Tensor) -> Tensor:
+    """Self-attention of a block; its weights are added to ``weights`` if given."""
+    output, seen = attention(inputs, mask=mask, return_weights=weights is not None)
+    if weights is not None:
+        weights.append(seen)
+    return cast(Tensor, output)
+
+
 class TransformerBlock(nn.Module):
     """Self-attention and feed-forward, each with residual and norm (Vaswani et al. 2017, figure 1 left)."""
 
@@ -78,13 +87,7 @@ class TransformerBlock(nn.Module):
     def forward(self, inputs: Tensor, valid: Tensor, attend: Tensor | None, weights: list[Tensor] | None) -> Tensor:
         """(batch, positions, width) -> the same; self-attention's weights are added to ``weights`` if given."""
 
-        def attention(normal: Tensor) -> Tensor:
-            output, seen = self.self_attention(normal, mask=attend, return_weights=weights is not None)
-            if weights is not None and seen is not None:
-                weights.append(seen)
-            return cast(Tensor, output)
-
-        hidden = self.self_attention_residual(inputs, attention, valid)
+        hidden = self.self_attention_residual(inputs, partial(attend_to_itself, self.self_attention, attend, weights), valid)
         return cast(Tensor, self.feed_forward_residual(hidden, self.feed_forward, valid))
 
 
@@ -129,14 +132,8 @@ class ConformerBlock(nn.Module):
     def forward(self, inputs: Tensor, valid: Tensor, attend: Tensor | None, weights: list[Tensor] | None) -> Tensor:
         """(batch, positions, width) -> the same; self-attention's weights are added to ``weights`` if given."""
 
-        def attention(normal: Tensor) -> Tensor:
-            output, seen = self.self_attention(normal, mask=attend, return_weights=weights is not None)
-            if weights is not None and seen is not None:
-                weights.append(seen)
-            return cast(Tensor, output)
-
         hidden = self.first_feed_forward_residual(inputs, self.first_feed_forward, valid)
-        hidden = self.self_attention_residual(hidden, attention, valid)
+        hidden = self.self_attention_residual(hidden, partial(attend_to_itself, self.self_attention, attend, weights), valid)
         hidden = self.convolution_residual(hidden, lambda normal: self.convolution(normal, valid), valid)
         hidden = self.second_feed_forward_residual(hidden, self.second_feed_forward, valid)
         return cast(Tensor, self.norm(hidden))
