@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from lhotse import CutSet
 
@@ -97,10 +97,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         log_with="tensorboard",
         project_config=ProjectConfiguration(project_dir=str(run)),
         # Batch normalisation's statistics are those of rank 0.
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=True, find_unused_parameters=idle),
-            InitProcessGroupKwargs(),
-        ],
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=True, find_unused_parameters=idle)],
     )
     torch.manual_seed(settings.seed)
 
@@ -114,7 +111,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
 
     def fitting(seconds: float, text: str) -> bool:
         # Augmentation makes some copies shorter: the text must fit the fastest of them.
-        fastest = max(1.0, *recipe.data.augmentation.speed.factors, 1.0)
+        fastest = max(1.0, *recipe.data.augmentation.speed.factors)
         positions = model.positions(seconds / fastest)
         return fits(positions if settings.ctc_weight else 10**9, tokenizer.encode(text), longest, len(start))
 
@@ -142,7 +139,8 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     optimizer = kind(groups, lr=settings.learning_rate, betas=settings.betas, eps=1e-9)
     wrapped, optimizer = accelerator.prepare(objective, optimizer)
-    steps_in_all = settings.epochs * math.ceil(loader.count(0) / settings.accumulation)
+    batches = loader.count(0)
+    steps_in_all = settings.epochs * math.ceil(batches / settings.accumulation)
 
     progress = Progress()
     if earlier is not None:
@@ -153,7 +151,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         accelerator.init_trackers("tensorboard")
         _truncate_log(run / "log.jsonl", progress.step)
         if monitor:
-            monitor.started(recipe, model.parameter_counts(), _describe(dropped), loader.count(0), progress)
+            monitor.started(recipe, model.parameter_counts(), _describe(dropped), batches, progress)
     accelerator.wait_for_everyone()
 
     def save(metrics: dict[str, float] | None) -> Path:
@@ -188,7 +186,6 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
                 seconds += float(batch.lengths.sum()) / 16_000
                 wanted = targets([tokenizer.encode(text) for text in batch.texts], start, tokenizer.stop, tokenizer.blank)
                 # Gradients of all ranks are exchanged once a step, with the last batch.
-                accelerator.gradient_state._set_sync_gradients(index == len(group) - 1)
                 with accelerator.no_sync(wrapped) if index < len(group) - 1 else nullcontext(), accelerator.autocast():
                     losses = wrapped(
                         batch.waveforms.to(accelerator.device),

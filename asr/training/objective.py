@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.audio.augmentation import SpecAugment
-from asr.model.recognizer import Recognizer
+from asr.model.recognizer import Encoded, Recognizer
 
 _IGNORED = -100
 
@@ -99,8 +99,11 @@ class Objective(nn.Module):
             features, frames = self.model.features(waveforms, lengths)
             if self.training and self.spec_augment is not None and generator is not None:
                 features = self.spec_augment(features, frames, generator)
-        encoded = self.model.encode_features(features, frames)
-        attention = ctc = features.new_zeros(())
+        return self.losses(self.model.encode_features(features, frames), targets)
+
+    def losses(self, encoded: Encoded, targets: Targets) -> Losses:
+        """Loss of the encoder's output against the targets."""
+        attention = ctc = torch.zeros((), device=encoded.values.device)
         if self.model.decoder is not None and self.ctc_weight < 1:
             logits = self.model.decoder(targets.inputs, encoded.values, encoded.lengths, token_lengths=targets.lengths)
             asked = targets.outputs != _IGNORED
@@ -108,7 +111,7 @@ class Objective(nn.Module):
             attention = F.cross_entropy(logits[asked].float(), targets.outputs[asked], label_smoothing=self.label_smoothing)
         if self.model.ctc is not None and self.ctc_weight > 0:
             log_probabilities = self.model.ctc_log_probabilities(encoded).transpose(0, 1)
-            with torch.autocast(waveforms.device.type, enabled=False):
+            with torch.autocast(encoded.values.device.type, enabled=False):
                 total = F.ctc_loss(
                     log_probabilities.float(),
                     targets.labels,

@@ -33,14 +33,14 @@ class ProgressBar:
         self._error_rate = ""
 
     def __enter__(self) -> ProgressBar:
-        self._bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._bar.stop()
 
     def started(self, recipe: Recipe, parameters: dict[str, int], dropped: str, batches: int, progress: Place) -> None:
-        """Say what is trained."""
+        """Say what is trained, and begin to draw."""
+        self._bar.start()
         counts = ", ".join(f"{part} {count:,}" for part, count in parameters.items())
         self._console.print(f"{recipe.name}: {sum(parameters.values()):,} parameters ({counts}), {batches} batches an epoch")
         if dropped:

@@ -70,13 +70,13 @@ def validate(
     start = [tokenizer.identifier(token) for token in decoder.configuration.prompt] if decoder else []
     objective.eval()
     began = time.monotonic()
-    rows: list[tuple[str, float, int, int, int, int, int]] = []
+    rows: list[tuple[str, float, int, int, int, int]] = []
     for batch in loader.epoch(0):
         wanted = targets([tokenizer.encode(text) for text in batch.texts], start, tokenizer.stop, tokenizer.blank)
         waveforms, lengths = batch.waveforms.to(accelerator.device), batch.lengths.to(accelerator.device)
         with accelerator.autocast():
-            losses = objective(waveforms, lengths, moved(wanted, accelerator.device))
             encoded = model.encode(waveforms, lengths)
+            losses = objective.losses(encoded, moved(wanted, accelerator.device))
             found = greedy_search(model, tokenizer, encoded, batch.lengths) if decoder else None
             by_ctc = ctc_greedy_search(model, tokenizer, encoded) if model.ctc is not None else None
         for index, (utterance, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
@@ -86,7 +86,7 @@ def validate(
             errors = align(reference, main).counts.errors if main is not None else 0
             ctc_errors = align(reference, other).counts.errors if other is not None else 0
             length = len(main if main is not None else other or [])
-            rows.append((utterance, float(losses.total), errors, ctc_errors, len(reference), length, 1))
+            rows.append((utterance, float(losses.total), errors, ctc_errors, len(reference), length))
     # Ranks with fewer utterances repeat some, so that none waits; each counts once.
     unique = {row[0]: row for row in gather_object(rows)}.values()
     objective.train()
