@@ -109,11 +109,6 @@ def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def describe(folder: Path) -> dict[str, int]:
-    """Size in bytes of each file of a checkpoint."""
-    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
-
-
 def _mismatch(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str:
     missing = [name for name in expected if name not in given]
     extra = [name for name in given if name not in expected]

@@ -21,11 +21,6 @@ class Encoded:
     values: Tensor
     lengths: Tensor
 
-    def select(self, rows: Tensor) -> Encoded:
-        """Some rows of the batch, without positions that none of them uses."""
-        lengths = self.lengths[rows]
-        return Encoded(self.values[rows, : max(int(lengths.max()), 1)], lengths)
-
 
 class Recognizer(nn.Module):
     """Waveforms in, scores of tokens out.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -119,8 +120,6 @@ def clean(text: str, configuration: TokenizerConfiguration) -> str:
 
 def _is_mark(character: str) -> bool:
     """Whether it is a mark that belongs to the letter before it (vowel signs, combining accents)."""
-    import unicodedata
-
     return unicodedata.category(character).startswith("M")
 
 
