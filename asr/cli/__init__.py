@@ -1,0 +1,23 @@
+"""One command, ``asr``, with sub-commands. The only package that prints or parses arguments; a module for each room.
+
+Heavy imports stay inside the commands, so that ``asr --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from asr.cli import corpora, models, scoring, training, transcription
+from asr.cli.root import app
+from asr.exceptions import AsrError
+
+__all__ = ["app", "corpora", "main", "models", "scoring", "training", "transcription"]
+
+
+def main() -> None:
+    """Run the command line; a failure that a user can meet is one sentence on stderr and exit code 1."""
+    try:
+        app()
+    except AsrError as error:
+        print(f"asr: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,54 @@
+"""``asr prepare``."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.root import app
+
+
+class Corpus(str, Enum):
+    """The corpora whose own folder layouts are known."""
+
+    librispeech = "librispeech"
+    aishell = "aishell"
+
+
+@app.command()
+def prepare(
+    corpus: Annotated[Corpus, typer.Argument(show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="CORPUS_DIR", help="Where the corpus is.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Folder for the manifests.", show_default=False)],
+    download: Annotated[bool, typer.Option("--download", help="First fetch the official archives.")] = False,
+    subset: Annotated[
+        list[str] | None, typer.Option(help="LibriSpeech: only this subset; may be given again.", show_default=False)
+    ] = None,
+) -> None:
+    """Check a corpus and write one manifest for each of its subsets."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from asr.corpora import aishell, librispeech
+
+    if corpus is Corpus.aishell:
+        if subset:
+            raise typer.BadParameter("is for librispeech; AISHELL-1 comes whole", param_hint="--subset")
+        preparation = aishell.prepare(folder, output, download)
+    else:
+        preparation = librispeech.prepare(folder, output, download, subset or ())
+    table = Table("subset", "complete")
+    for column in ("utterances", "hours", "speakers", "words", "characters"):
+        table.add_column(column, justify="right")
+    for part in preparation.subsets:
+        complete = {True: "yes", False: "no", None: ""}[part.complete]
+        counts = (f"{part.utterances:,}", f"{part.hours:.2f}", f"{part.speakers:,}", f"{part.words:,}")
+        table.add_row(part.name, complete, *counts, f"{part.characters:,}")
+    Console().print(table)
+    print(f"{preparation.corpus} -> {', '.join(str(part.manifest) for part in preparation.subsets)}")
+    for warning in (*preparation.warnings, *(warning for part in preparation.subsets for warning in part.warnings)):
+        print(f"asr: {warning}", file=sys.stderr)

@@ -1,0 +1,35 @@
+"""The application that the sub-commands are added to, and the choices that several of them share."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import typer
+
+app = typer.Typer(
+    name="asr",
+    help="Speech recognition: transcribe audio files, train on recipes, score word error rates.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class DecoderChoice(str, Enum):
+    """Parts of a model that write text."""
+
+    autoregressive = "autoregressive"
+    ctc = "ctc"
+
+
+class DeviceChoice(str, Enum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@app.callback()
+def root() -> None:
+    """Speech recognition: transcribe audio files, train on recipes, score word error rates."""

@@ -1,0 +1,62 @@
+"""``asr train`` and ``asr evaluate``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.root import DecoderChoice, DeviceChoice, app
+
+
+@app.command()
+def train(
+    configuration: Annotated[Path, typer.Argument(help="Recipe, a YAML file.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value in place of the recipe's values.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+) -> None:
+    """Train a recipe; checkpoints, log.jsonl and curves.png go to its output folder."""
+    from asr import configuration as settings
+    from asr.training.configuration import Recipe
+    from asr.training.loop import train as run
+    from asr.training.progress import ProgressBar
+
+    recipe = settings.load(configuration, Recipe, overrides or [])
+    with ProgressBar() as monitor:
+        folder = run(recipe, monitor, resume)
+    print(folder)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Embedded model or checkpoint folder.", show_default=False)],
+    manifest: Annotated[Path, typer.Argument(help="Manifest or csv/jsonl table.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Folder for hypotheses, scores and the results row.", show_default=False)],
+    decoder: Annotated[DecoderChoice | None, typer.Option(help="Part of the model that writes.", show_default=False)] = None,
+    unit: Annotated[str, typer.Option(help="word, char or mixed.")] = "word",
+    normalizer: Annotated[str, typer.Option(help="none, basic, english or mandarin.")] = "english",
+    batch_size: Annotated[int, typer.Option(min=1, help="Utterances decoded together.")] = 16,
+    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
+    readme: Annotated[Path | None, typer.Option(help="README whose results table gets the row.", show_default=False)] = None,
+) -> None:
+    """Decode a manifest, score it, and write a row of the results table."""
+    from asr.transcription.evaluation import evaluate as run
+
+    result = run(
+        model,
+        manifest,
+        output,
+        decoder=decoder.value if decoder else None,
+        unit=unit,
+        normalizer=normalizer,
+        batch_size=batch_size,
+        device=device.value,
+        readme=readme,
+        command=shlex.join(["asr", *sys.argv[1:]]),
+    )
+    print(result)
