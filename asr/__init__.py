@@ -8,9 +8,10 @@ print(asr.load("en").transcribe("talk.wav").text)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from asr.search.options import DecodingOptions
     from asr.transcription.transcriber import Transcriber
 
 __version__ = "0.1.0"
@@ -19,10 +20,10 @@ __version__ = "0.1.0"
 def load(
     name: str | Path = "en",
     device: str = "auto",
-    decoder: Literal["autoregressive", "ctc"] | None = None,
+    options: DecodingOptions | None = None,
     batch_size: int = 8,
 ) -> Transcriber:
     """Load an embedded model by name, or a checkpoint folder; see ``asr.transcription.transcriber.load``."""
     from asr.transcription import transcriber
 
-    return transcriber.load(name, device, decoder, batch_size)
+    return transcriber.load(name, device, options, batch_size)

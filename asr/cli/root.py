@@ -15,13 +15,6 @@ app = typer.Typer(
 )
 
 
-class DecoderChoice(str, Enum):
-    """Parts of a model that write text."""
-
-    autoregressive = "autoregressive"
-    ctc = "ctc"
-
-
 class DeviceChoice(str, Enum):
     """Where to compute."""
 

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.root import DecoderChoice, DeviceChoice, app
+from asr.cli import decoding
+from asr.cli.root import DeviceChoice, app
 
 
 @app.command()
@@ -37,7 +38,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="Embedded model or checkpoint folder.", show_default=False)],
     manifest: Annotated[Path, typer.Argument(help="Manifest or csv/jsonl table.", show_default=False)],
     output: Annotated[Path, typer.Option(help="Folder for hypotheses, scores and the results row.", show_default=False)],
-    decoder: Annotated[DecoderChoice | None, typer.Option(help="Part of the model that writes.", show_default=False)] = None,
+    decoder: decoding.Decoder = None,
     unit: Annotated[str, typer.Option(help="word, char or mixed.")] = "word",
     normalizer: Annotated[str, typer.Option(help="none, basic, english or mandarin.")] = "english",
     batch_size: Annotated[int, typer.Option(min=1, help="Utterances decoded together.")] = 16,
@@ -51,7 +52,7 @@ def evaluate(
         model,
         manifest,
         output,
-        decoder=decoder.value if decoder else None,
+        options=decoding.options(decoder),
         unit=unit,
         normalizer=normalizer,
         batch_size=batch_size,

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.root import DecoderChoice, DeviceChoice, app
+from asr.cli import decoding
+from asr.cli.root import DeviceChoice, app
 from asr.exceptions import AsrError
 
 
@@ -26,7 +27,7 @@ def transcribe(
     model: Annotated[str, typer.Option(help="Embedded model or checkpoint folder.")] = "en",
     output_dir: Annotated[Path | None, typer.Option(help="Write a file for each recording here.", show_default=False)] = None,
     output_format: Annotated[TextFormat, typer.Option("--format", help="Of the output.")] = TextFormat.txt,
-    decoder: Annotated[DecoderChoice | None, typer.Option(help="Part of the model that writes.", show_default=False)] = None,
+    decoder: decoding.Decoder = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Segments decoded together.")] = 8,
     device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
 ) -> None:
@@ -37,7 +38,7 @@ def transcribe(
     found = outputs.find(paths)
     if len(found) > 1 and output_dir is None:
         raise AsrError(f"{len(found)} recordings were given; name a folder for their texts with --output-dir.")
-    transcriber = load(model, device.value, decoder.value if decoder else None, batch_size)
+    transcriber = load(model, device.value, decoding.options(decoder), batch_size)
     failed = 0
     for number, ((path, name), result) in enumerate(
         zip(found, transcriber.transcribe_all(path for path, _ in found), strict=True), start=1

@@ -12,7 +12,8 @@ from asr.scoring.errors import Score, count
 from asr.scoring.results import ResultsRow, write_row
 from asr.scoring.significance import bootstrap
 from asr.search.hypothesis import Hypothesis
-from asr.transcription.transcriber import DecoderName, Transcriber, load
+from asr.search.options import DecodingOptions
+from asr.transcription.transcriber import Transcriber, load
 
 
 def evaluate(
@@ -20,7 +21,7 @@ def evaluate(
     manifest: Path,
     output: Path,
     *,
-    decoder: DecoderName | None = None,
+    options: DecodingOptions | None = None,
     unit: str = "word",
     normalizer: str = "english",
     batch_size: int = 16,
@@ -43,7 +44,7 @@ def evaluate(
         AsrError: the model, the manifest or an audio file cannot be used; nothing is scored then, since a score
             without some utterances is not that of the set.
     """
-    transcriber = load(model, device, decoder, batch_size)
+    transcriber = load(model, device, options, batch_size)
     cuts = sorted(manifests.load(manifest), key=lambda cut: float(cut.duration))
     references = {cut.supervisions[0].id: cut.supervisions[0].text or "" for cut in cuts}
     hypotheses: dict[str, Hypothesis] = {}
@@ -81,7 +82,7 @@ def _row(score: Score, transcriber: Transcriber, model: str, manifest: Path, rea
         score,
         data_set=manifest.name.removesuffix(".jsonl.gz"),
         model=Path(model).name,
-        decoder=f"{transcriber.decoder}, greedy, batch {transcriber.batch_size}",
+        decoder=f"{transcriber.options.describe()}, batch {transcriber.batch_size}",
         interval=(interval.low, interval.high),
         real_time_factor=real_time_factor,
         parameters=sum(transcriber.checkpoint.model.parameter_counts().values()),

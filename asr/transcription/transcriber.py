@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,12 +13,11 @@ from numpy.typing import NDArray
 from asr.exceptions import AsrError, CheckpointError, ConfigurationError
 from asr.model import checkpoint as model_folder
 from asr.model.checkpoint import Checkpoint
-from asr.search.ctc import ctc_greedy_search
-from asr.search.greedy import greedy_search
+from asr.search.decoding import decode
 from asr.search.hypothesis import Hypothesis
+from asr.search.options import DecodingOptions
 from asr.transcription.segments import Segment, is_silent, segments
 
-DecoderName = Literal["autoregressive", "ctc"]
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 # Segments of several files that are sorted by length before they are batched.
 _BATCHES_AHEAD = 8
@@ -64,20 +62,15 @@ class Transcriber:
 
     Args:
         checkpoint: model and tokenizer.
-        decoder: which part of the model writes the text; None: the autoregressive decoder where there is one.
+        options: which part of the model writes the text, and how it is searched; None: what suits the model.
         batch_size: segments decoded together.
     """
 
-    def __init__(self, checkpoint: Checkpoint, decoder: DecoderName | None = None, batch_size: int = 8) -> None:
-        model = checkpoint.model
-        if decoder == "autoregressive" and model.decoder is None:
-            raise ConfigurationError("the model has no autoregressive decoder; use --decoder ctc.")
-        if decoder == "ctc" and model.ctc is None:
-            raise ConfigurationError("the model has no CTC head; use --decoder autoregressive.")
+    def __init__(self, checkpoint: Checkpoint, options: DecodingOptions | None = None, batch_size: int = 8) -> None:
         if batch_size < 1:
             raise ConfigurationError(f"batch size {batch_size} is not possible; give 1 or more.")
         self.checkpoint = checkpoint
-        self.decoder: DecoderName = decoder or ("autoregressive" if model.decoder is not None else "ctc")
+        self.options = (options or DecodingOptions()).resolved(checkpoint.model)
         self.batch_size = batch_size
 
     def transcribe(self, path: str | Path) -> Transcript:
@@ -133,9 +126,7 @@ class Transcriber:
             waveforms[row, : len(each)] = torch.from_numpy(each)
         with torch.inference_mode():
             encoded = model.encode(waveforms.to(device), lengths.to(device))
-            if self.decoder == "ctc":
-                return ctc_greedy_search(model, tokenizer, encoded)
-            return greedy_search(model, tokenizer, encoded, lengths)
+            return decode(model, tokenizer, encoded, lengths, self.options)
 
     def _finish(self, pending: list[tuple[Path, list[Segment], AsrError | None]]) -> Iterator[Transcript | Failure]:
         results = iter(self._segments([piece for _, pieces, _ in pending for piece in pieces]))
@@ -161,12 +152,14 @@ class Transcriber:
         ]
 
 
-def load(name: str | Path = "en", device: str = "auto", decoder: DecoderName | None = None, batch_size: int = 8) -> Transcriber:
+def load(
+    name: str | Path = "en", device: str = "auto", options: DecodingOptions | None = None, batch_size: int = 8
+) -> Transcriber:
     """Load an embedded model by name, or a checkpoint folder.
 
     Raises:
         CheckpointError: there is no such model.
-        ConfigurationError: the device or decoder is not there.
+        ConfigurationError: the device is not there, or the model has not what the options ask for.
     """
     folder = Path(name)
     if not folder.is_dir():
@@ -174,7 +167,7 @@ def load(name: str | Path = "en", device: str = "auto", decoder: DecoderName | N
         if not (folder / model_folder.CONFIGURATION).is_file():
             names = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{model_folder.CONFIGURATION}")))
             raise CheckpointError(f"{name}: is neither a checkpoint folder nor an embedded model; embedded are: {names}.")
-    return Transcriber(model_folder.load(folder, choose_device(device)), decoder, batch_size)
+    return Transcriber(model_folder.load(folder, choose_device(device)), options, batch_size)
 
 
 def choose_device(device: str) -> str:
