@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Literal, overload
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -363,10 +364,7 @@ def _window(configuration: FilterbankConfiguration) -> Tensor:
 def _filters(configuration: FilterbankConfiguration) -> Tensor:
     """Triangular mel filters ``(fft_length // 2 + 1, mels)``."""
     if configuration.convention == "whisper":
-        import librosa
-
-        filters = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=WHISPER_FFT, n_mels=configuration.mels)
-        return torch.from_numpy(filters).T.contiguous()
+        return _slaney_filters(configuration.mels)
     from torchaudio.compliance.kaldi import get_mel_banks
 
     filters, _ = get_mel_banks(
@@ -381,6 +379,22 @@ def _filters(configuration: FilterbankConfiguration) -> Tensor:
     )
     # Kaldi leaves the Nyquist bin out.
     return nn.functional.pad(filters, (0, 1)).T.contiguous()
+
+
+def _slaney_filters(mels: int) -> Tensor:
+    """Whisper's filters ``(WHISPER_FFT // 2 + 1, mels)``: Slaney's mel scale, each triangle of the same area.
+
+    The scale of the Auditory Toolbox (Slaney 1998), linear up to 1 kHz and logarithmic above. ``librosa.filters.mel``
+    gives the same numbers, but importing it takes longer than transcribing a sentence.
+    """
+    step, bend, logarithmic_step = 200.0 / 3, 1000.0, math.log(6.4) / 27.0
+    highest = bend / step + math.log(SAMPLE_RATE / 2 / bend) / logarithmic_step
+    scale = np.linspace(0.0, highest, mels + 2)
+    edges = np.where(scale < bend / step, scale * step, bend * np.exp(logarithmic_step * (scale - bend / step)))
+    distances = edges[:, None] - np.arange(WHISPER_FFT // 2 + 1) * (SAMPLE_RATE / WHISPER_FFT)
+    widths = np.diff(edges)[:, None]
+    triangles = np.maximum(0.0, np.minimum(-distances[:-2] / widths[:-1], distances[2:] / widths[1:])).astype(np.float32)
+    return torch.from_numpy((triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None]).astype(np.float32)).T.contiguous()
 
 
 def _bands(filters: Tensor) -> list[tuple[slice, slice]]:

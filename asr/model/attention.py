@@ -6,7 +6,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 
@@ -115,15 +114,12 @@ class MultiHeadAttention(nn.Module):
         Returns:
             The output (batch, length, width), and the weights (batch, heads, length, positions) or None.
         """
-        query = rearrange(self.query(inputs), "batch length (heads width) -> batch heads length width", heads=self.heads)
+        query = self._split(self.query(inputs))
         if memory is not None and cache is not None and cache.length:
             keys, values = cache.read()
         else:
             source = inputs if memory is None else memory
-            keys, values = (
-                rearrange(part(source), "batch length (heads width) -> batch heads length width", heads=self.heads)
-                for part in (self.key, self.value)
-            )
+            keys, values = self._split(self.key(source)), self._split(self.value(source))
             if self.rotary:
                 offset = cache.length if cache is not None else 0
                 query, keys = rotate(query, offset), rotate(keys, offset)
@@ -145,8 +141,15 @@ class MultiHeadAttention(nn.Module):
             weights = None
             dropout = self.dropout if self.training else 0.0
             attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=dropout)
-        attended = rearrange(attended, "batch heads length width -> batch length (heads width)")
+        attended = attended.transpose(1, 2).flatten(2)  # (batch, heads, length, head width) -> (batch, length, width)
         return self.output(attended), weights
+
+    def _split(self, projected: Tensor) -> Tensor:
+        """(batch, length, width) -> (batch, heads, length, head width).
+
+        Not with einops, which imports torch's compiler the first time: that takes longer than transcribing a sentence.
+        """
+        return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 def rotate(values: Tensor, offset: int = 0) -> Tensor:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from asr import configuration
 from asr.exceptions import CheckpointError
@@ -69,7 +70,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
     settings = configuration.load(folder / CONFIGURATION, ModelConfiguration)
     tokenizer = read_tokens(folder / TOKENS, settings.tokenizer)
     # Parameters are made without memory and without random numbers, then take the file's tensors as they are.
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialization():
         model = Recognizer(settings, len(tokenizer))
     try:
         weights = unpack(load_file(folder / WEIGHTS))
@@ -107,6 +108,15 @@ def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
         scale = packed.get(f"{name}.scale")
         weights[name] = value.float() * scale[:, None].float() if scale is not None else value.float()
     return weights
+
+
+class _NoInitialization(TorchFunctionMode):
+    """Leaves new parameters as they are: on the meta device random numbers, which nobody reads, import torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _mismatch(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str:

@@ -84,7 +84,7 @@ class Decoder(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=width**-0.5)
         self.position_embedding: nn.Parameter | None = None
         if c.positions == "learned":
-            self.position_embedding = nn.Parameter(torch.randn(c.maximum_length, width) * 0.01)
+            self.position_embedding = nn.Parameter(nn.init.normal_(torch.empty(c.maximum_length, width), std=0.01))
         self.layers = nn.ModuleList(DecoderLayer(c, width) for _ in range(c.layers))
         self.dropout = nn.Dropout(c.dropout)
         self.norm = nn.LayerNorm(width) if c.norm != "after" else nn.Identity()

@@ -1,0 +1,19 @@
+"""Transcribing loads what it uses and nothing else: import time is what a user waits for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+UNUSED = ("lhotse", "accelerate", "matplotlib", "librosa", "scipy", "numba", "sympy", "pandas", "einops", "torch._dynamo")
+
+
+def test_transcribing_imports_nothing_that_it_does_not_use(data: Path) -> None:
+    program = (
+        "import sys\nfrom asr.cli import app\n"
+        f"app(['transcribe', {str(data / 'welcome.wav')!r}], standalone_mode=False)\n"
+        f"print([name for name in {UNUSED!r} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert result.stdout.splitlines()[-1] == "[]"
