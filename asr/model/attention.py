@@ -149,7 +149,7 @@ class MultiHeadAttention(nn.Module):
 
         Not with einops, which imports torch's compiler the first time: that takes longer than transcribing a sentence.
         """
-        return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 def rotate(values: Tensor, offset: int = 0) -> Tensor:
