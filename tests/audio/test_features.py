@@ -185,7 +185,7 @@ def test_long_utterances_cross_many_chunks() -> None:
     torch.testing.assert_close(features[1, : len(kaldi.fbank(torch.zeros(1, 50000)))], expected[:311], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("mels", [4, 40, 80, 128])
+@pytest.mark.parametrize("mels", [80, 128])
 def test_whisper_filters_are_librosas(mels: int) -> None:
     filters = Filterbank(FilterbankConfiguration(convention="whisper", mels=mels)).filters
     np.testing.assert_array_equal(filters.T.numpy(), librosa.filters.mel(sr=16000, n_fft=400, n_mels=mels))
