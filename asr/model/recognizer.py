@@ -65,10 +65,13 @@ class Recognizer(nn.Module):
         """Waveforms float32 (batch, samples) with lengths int64 (batch,) in samples -> the encoder's output."""
         return self.encode_features(*self.features(waveforms, lengths))
 
-    def encode_features(self, features: Tensor, lengths: Tensor) -> Encoded:
-        """Features (batch, frames, mels) with lengths in frames -> the encoder's output."""
+    def encode_features(self, features: Tensor, lengths: Tensor, weights: list[Tensor] | None = None) -> Encoded:
+        """Features (batch, frames, mels) with lengths in frames -> the encoder's output.
+
+        Each layer's self-attention (batch, heads, positions, positions) is added to ``weights`` if given.
+        """
         dtype = next(self.encoder.parameters()).dtype
-        return Encoded(*self.encoder(features.to(dtype), lengths))
+        return Encoded(*self.encoder(features.to(dtype), lengths, weights))
 
     def ctc_log_probabilities(self, encoded: Encoded) -> Tensor:
         """Log-probabilities of each token at each position, float32 (batch, positions, vocabulary)."""

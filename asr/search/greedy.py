@@ -50,10 +50,7 @@ def greedy_search(
     reasons: list[FinishReason] = ["length" for _ in bounds]
     totals = [0.0 for _ in bounds]
 
-    forbidden = torch.zeros(len(tokenizer), device=device)
-    forbidden[list(settings.suppressed)] = float("-inf")
-    forbidden_first = forbidden.clone()
-    forbidden_first[list(settings.suppressed_at_start)] = float("-inf")
+    forbidden_first, forbidden = forbidden_tokens(decoder, len(tokenizer), device)
 
     cache = decoder.cache()
     active = list(range(len(bounds)))  # the utterance of each row
@@ -93,6 +90,18 @@ def greedy_search(
         Hypothesis(tokenizer.decode(found).strip(), tuple(found), tuple(each), total, reason)
         for found, each, total, reason in zip(emitted, scores, totals, reasons, strict=True)
     ]
+
+
+def forbidden_tokens(decoder: Decoder, vocabulary: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What is added to the scores of the first and of every later token: minus infinity where one may not be emitted.
+
+    Two tensors float32 (vocabulary,).
+    """
+    later = torch.zeros(vocabulary, device=device)
+    later[list(decoder.configuration.suppressed)] = float("-inf")
+    first = later.clone()
+    first[list(decoder.configuration.suppressed_at_start)] = float("-inf")
+    return first, later
 
 
 def length_bound(model: Recognizer, samples: int, prompt_length: int) -> int:

@@ -1,0 +1,37 @@
+"""``asr explain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.root import DeviceChoice, app
+
+
+@app.command()
+def explain(
+    audio: Annotated[Path, typer.Argument(help="A recording of at most 30 s.", show_default=False)],
+    output: Annotated[Path | None, typer.Option(help="Write a page that opens offline.", show_default=False)] = None,
+    png: Annotated[Path | None, typer.Option(help="Write one still picture.", show_default=False)] = None,
+    model: Annotated[str, typer.Option(help="Embedded model or checkpoint folder.")] = "en",
+    start: Annotated[float, typer.Option(min=0, help="Seconds from the recording's beginning.")] = 0.0,
+    duration: Annotated[float | None, typer.Option(help="Seconds of it.", show_default=False)] = None,
+    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
+) -> None:
+    """Show how the model came to its text: every step, its candidates, and where it listened."""
+    from asr.transcription import explanation_page, explanation_picture
+    from asr.transcription.explanation import explain as run
+    from asr.transcription.transcriber import load
+
+    if output is None and png is None:
+        raise typer.BadParameter("name a page with --output, a picture with --png, or both", param_hint="--output")
+    found = run(load(model, device.value).checkpoint, audio, start, duration)
+    name = Path(model).name
+    if output is not None:
+        explanation_page.write(found, output, name)
+        print(output)
+    if png is not None:
+        explanation_picture.write(found, png, name)
+        print(png)
