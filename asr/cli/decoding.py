@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,16 +15,21 @@ class DecoderChoice(str, Enum):
     """What writes the text; the names are ``asr.search.options.DecoderName``."""
 
     autoregressive = "autoregressive"
+    joint = "joint"
     ctc = "ctc"
 
 
 Decoder = Annotated[
     DecoderChoice | None, typer.Option(help="What writes the text; the model's own choice if left out.", show_default=False)
 ]
+BeamSize = Annotated[int | None, typer.Option(min=1, help="Texts that are followed at a time; 1 is greedy.", show_default=False)]
+CtcWeight = Annotated[float | None, typer.Option(min=0, max=1, help="Share of CTC in a joint score.", show_default=False)]
+LengthBonus = Annotated[float | None, typer.Option(help="Added to the score for each token.", show_default=False)]
 
 
-def options(decoder: DecoderChoice | None) -> DecodingOptions:
-    """The options as one value."""
+def options(decoder: DecoderChoice | None, **values: Any) -> DecodingOptions:
+    """The options as one value; what is None is left to the model."""
     from asr.search.options import DecodingOptions
 
-    return DecodingOptions(decoder=decoder.value if decoder else None)
+    given = {name: value for name, value in values.items() if value is not None}
+    return DecodingOptions(decoder=decoder.value if decoder else None, **given)

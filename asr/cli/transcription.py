@@ -28,6 +28,9 @@ def transcribe(
     output_dir: Annotated[Path | None, typer.Option(help="Write a file for each recording here.", show_default=False)] = None,
     output_format: Annotated[TextFormat, typer.Option("--format", help="Of the output.")] = TextFormat.txt,
     decoder: decoding.Decoder = None,
+    beam_size: decoding.BeamSize = None,
+    ctc_weight: decoding.CtcWeight = None,
+    length_bonus: decoding.LengthBonus = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Segments decoded together.")] = 8,
     device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
 ) -> None:
@@ -38,7 +41,12 @@ def transcribe(
     found = outputs.find(paths)
     if len(found) > 1 and output_dir is None:
         raise AsrError(f"{len(found)} recordings were given; name a folder for their texts with --output-dir.")
-    transcriber = load(model, device.value, decoding.options(decoder), batch_size)
+    transcriber = load(
+        model,
+        device.value,
+        decoding.options(decoder, beam_size=beam_size, ctc_weight=ctc_weight, length_bonus=length_bonus),
+        batch_size,
+    )
     failed = 0
     for number, ((path, name), result) in enumerate(
         zip(found, transcriber.transcribe_all(path for path, _ in found), strict=True), start=1

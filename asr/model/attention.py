@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -43,8 +44,16 @@ class AttentionCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep, repeat or reorder rows of the batch."""
-        if self._keys is not None and self._values is not None:
-            self._keys, self._values = self._keys[rows], self._values[rows]
+        if self._keys is None or self._values is None:
+            return
+        if len(rows) == len(self._keys):
+            # Most beams stay where they are: only the others' steps are copied.
+            moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+            if 2 * len(moved) < len(rows):
+                for each in (self._keys, self._values):
+                    each[moved, :, : self.length] = each[rows[moved], :, : self.length]
+                return
+        self._keys, self._values = self._keys[rows], self._values[rows]
 
     def _grown(self, old: Tensor, room: int) -> Tensor:
         new = old.new_empty(old.shape[0], old.shape[1], room, old.shape[3])
@@ -52,12 +61,50 @@ class AttentionCache:
         return new
 
 
+@dataclass(frozen=True)
+class MemoryRows:
+    """Which utterance's memory each row of a batch reads, where several rows read the same.
+
+    Attributes:
+        utterances: int64 (rows,), ascending.
+        places: int64 (rows,), place of each row among those of its utterance.
+        most: the most rows that an utterance has.
+    """
+
+    utterances: Tensor
+    places: Tensor
+    most: int
+
+    @classmethod
+    def of(cls, utterances: Tensor) -> MemoryRows:
+        """Number the rows of each utterance."""
+        counts = torch.bincount(utterances)
+        places = torch.arange(len(utterances), device=utterances.device) - (counts.cumsum(0) - counts)[utterances]
+        return cls(utterances, places, int(counts.max()) if len(counts) else 0)
+
+    def gather(self, values: Tensor, batch: int) -> Tensor:
+        """Rows (rows, heads, length, width) side by side for each utterance, (batch, heads, most * length, width)."""
+        _, heads, length, width = values.shape
+        gathered = values.new_zeros(batch, heads, self.most, length, width)
+        gathered[self.utterances, :, self.places] = values
+        return gathered.flatten(2, 3)
+
+    def scatter(self, gathered: Tensor) -> Tensor:
+        """Back to rows: (batch, heads, most * length, width) -> (rows, heads, length, width)."""
+        batch, heads, _, width = gathered.shape
+        return gathered.view(batch, heads, self.most, -1, width)[self.utterances, :, self.places]
+
+
 class KeyValueCache:
-    """What a decoder remembers between steps: for each layer, self-attention's steps and cross-attention's memory."""
+    """What a decoder remembers between steps: for each layer, self-attention's steps and cross-attention's memory.
+
+    In a beam search many rows read the memory of one utterance, which is kept once: see ``share``.
+    """
 
     def __init__(self, layers: int) -> None:
         self.self_attention = [AttentionCache() for _ in range(layers)]
         self.cross_attention = [AttentionCache() for _ in range(layers)]
+        self.memory_rows: MemoryRows | None = None
 
     @property
     def length(self) -> int:
@@ -65,9 +112,24 @@ class KeyValueCache:
         return self.self_attention[0].length
 
     def select(self, rows: Tensor) -> None:
-        """Keep, repeat or reorder rows of the batch, int64 (rows,): finished utterances leave, beams are reordered."""
+        """Keep, repeat or reorder rows of the batch, int64 (rows,): finished utterances leave."""
         for cache in (*self.self_attention, *self.cross_attention):
             cache.select(rows)
+
+    def share(self, rows: Tensor, utterances: Tensor, memories: Tensor | None = None) -> None:
+        """Keep, repeat or reorder the rows of a beam search; the memory stays one for each utterance.
+
+        Args:
+            rows: int64 (new rows,), the row whose tokens each new row goes on with.
+            utterances: int64 (new rows,), the memory that each new row reads, ascending.
+            memories: utterances whose memory is kept, where some have finished; ``utterances`` counts among these.
+        """
+        for cache in self.self_attention:
+            cache.select(rows)
+        if memories is not None:
+            for cache in self.cross_attention:
+                cache.select(memories)
+        self.memory_rows = MemoryRows.of(utterances)
 
 
 class MultiHeadAttention(nn.Module):
@@ -100,6 +162,7 @@ class MultiHeadAttention(nn.Module):
         causal: bool = False,
         cache: AttentionCache | None = None,
         return_weights: bool = False,
+        memory_rows: MemoryRows | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend from ``inputs`` to ``memory`` (cross-attention), or to themselves.
 
@@ -110,6 +173,7 @@ class MultiHeadAttention(nn.Module):
             causal: each step sees only itself and what is to its left.
             cache: earlier keys and values; self-attention appends to it, cross-attention fills it once.
             return_weights: also compute the attention weights, which costs time and memory.
+            memory_rows: the row of ``memory`` that each row of ``inputs`` attends to; the same row if None.
 
         Returns:
             The output (batch, length, width), and the weights (batch, heads, length, positions) or None.
@@ -126,6 +190,8 @@ class MultiHeadAttention(nn.Module):
             if cache is not None:
                 keys, values = cache.append(keys, values)
 
+        if memory_rows is not None:
+            query = memory_rows.gather(query, len(keys))
         if causal and query.shape[2] > 1:
             # With a cache the queries are the last steps, so the triangle is shifted to the right.
             steps = torch.ones(query.shape[2], keys.shape[2], dtype=torch.bool, device=query.device)
@@ -141,6 +207,9 @@ class MultiHeadAttention(nn.Module):
             weights = None
             dropout = self.dropout if self.training else 0.0
             attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=dropout)
+        if memory_rows is not None:
+            attended = memory_rows.scatter(attended)
+            weights = None if weights is None else memory_rows.scatter(weights)
         attended = attended.transpose(1, 2).flatten(2)  # (batch, heads, length, head width) -> (batch, length, width)
         return self.output(attended), weights
 

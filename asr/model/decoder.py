@@ -60,7 +60,8 @@ class DecoderLayer(nn.Module):
 
         def cross_attention(normal: Tensor) -> Tensor:
             memory = cache.cross_attention[index] if cache else None
-            output, seen = self.cross_attention(normal, encoded, mask=attend, cache=memory, return_weights=want)
+            rows = cache.memory_rows if cache else None
+            output, seen = self.cross_attention(normal, encoded, mask=attend, cache=memory, return_weights=want, memory_rows=rows)
             if weights is not None:
                 weights.cross_attention.append(cast(Tensor, seen))
             return cast(Tensor, output)
@@ -107,8 +108,8 @@ class Decoder(nn.Module):
 
         Args:
             tokens: int64 (batch, length); with ``cache``, only the tokens that it has not seen yet.
-            encoded: (batch, positions, width).
-            encoded_lengths: int64 (batch,).
+            encoded: (batch, positions, width); a row for each of ``tokens``, or for each utterance that they share.
+            encoded_lengths: int64, one a row of ``encoded``.
             cache: earlier steps; updated in place.
             token_lengths: int64 (batch,), needed only by batch normalisation in training.
             last_only: score only the successor of the last token.

@@ -8,16 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from asr.audio.files import SAMPLE_RATE
 from asr.model.decoder import Decoder
 from asr.model.recognizer import Encoded, Recognizer
+from asr.search.bounds import Heard, length_bound, repetition
 from asr.search.hypothesis import FinishReason, Hypothesis
 from asr.text.tokenizer import Tokenizer
-
-# A pattern of up to so many tokens, said so many times in a row, is a loop and not speech.
-_LONGEST_PATTERN = 32
-_SHORTEST_LOOP = 12
-_REPEATS = 4
 
 
 @torch.inference_mode()
@@ -27,6 +22,7 @@ def greedy_search(
     encoded: Encoded,
     sample_lengths: Sequence[int] | Tensor,
     prompt: Sequence[str] | None = None,
+    heard: Sequence[Heard] | None = None,
 ) -> list[Hypothesis]:
     """Decode a batch; each step reads one token an utterance, and finished utterances leave the batch.
 
@@ -36,6 +32,7 @@ def greedy_search(
         encoded: the encoder's output.
         sample_lengths: (batch,), samples of each utterance without added silence; they bound the text's length.
         prompt: start tokens instead of the model's own.
+        heard: for each utterance, what CTC knows of repetitions.
 
     Returns:
         One hypothesis an utterance, in order.
@@ -72,7 +69,7 @@ def greedy_search(
                 continue
             emitted[utterance].append(token)
             scores[utterance].append(score)
-            excess = repetition(emitted[utterance])
+            excess = repetition(emitted[utterance], heard[utterance] if heard else None)
             if excess:
                 reasons[utterance] = "repetition"
                 del emitted[utterance][-excess:], scores[utterance][-excess:]
@@ -102,27 +99,3 @@ def forbidden_tokens(decoder: Decoder, vocabulary: int, device: torch.device) ->
     first = later.clone()
     first[list(decoder.configuration.suppressed_at_start)] = float("-inf")
     return first, later
-
-
-def length_bound(model: Recognizer, samples: int, prompt_length: int) -> int:
-    """Most tokens that an utterance of so many samples may have, from the model's tokens a second."""
-    decoder = cast(Decoder, model.decoder)
-    settings = decoder.configuration
-    spoken = 8 + int(settings.tokens_per_second * samples / SAMPLE_RATE)
-    return max(1, min(spoken, settings.maximum_length - prompt_length))
-
-
-def repetition(tokens: Sequence[int]) -> int:
-    """How many tokens at the end say again what stands before them, 0 if they are not a loop.
-
-    A loop is a pattern of at most 32 tokens repeated at least 4 times and over at least 12 tokens; all repetitions
-    but the first are the excess.
-    """
-    for length in range(1, min(_LONGEST_PATTERN, len(tokens) // _REPEATS) + 1):
-        repeats = max(_REPEATS, -(-_SHORTEST_LOOP // length))
-        if len(tokens) < length * repeats:
-            continue
-        pattern = tokens[-length:]
-        if all(tokens[-length * (n + 1) : len(tokens) - length * n] == pattern for n in range(1, repeats)):
-            return length * (repeats - 1)
-    return 0

@@ -19,6 +19,7 @@ class Hypothesis:
         score: what the search ranks by; greedy: sum of the log-probabilities, stop token included.
         finish_reason: ``stop`` token, bound on the ``length``, or ``repetition`` of the same tokens.
         times: for each token, seconds from the utterance's start, where the search knows them.
+        alternatives: the other hypotheses of the n best, in order.
     """
 
     text: str
@@ -27,3 +28,4 @@ class Hypothesis:
     score: float
     finish_reason: FinishReason
     times: tuple[float, ...] | None = None
+    alternatives: tuple[Hypothesis, ...] = ()

@@ -29,10 +29,10 @@ def test_the_command_line_knows_the_same_names() -> None:
 def test_what_the_model_has_not_is_refused() -> None:
     model = recognizer(1)
     model.ctc = None
-    with pytest.raises(ConfigurationError, match=r"no CTC head; use --decoder autoregressive\."):
+    with pytest.raises(ConfigurationError, match=r"no CTC head, which ctc needs; use --decoder autoregressive\."):
         DecodingOptions("ctc").resolved(model)
     model.decoder = None
-    with pytest.raises(ConfigurationError, match=r"no autoregressive decoder; use --decoder ctc\."):
+    with pytest.raises(ConfigurationError, match=r"no autoregressive decoder, which autoregressive needs; use --decoder ctc\."):
         DecodingOptions("autoregressive").resolved(model)
     with pytest.raises(ConfigurationError, match="'greedy' is unknown"):
         DecodingOptions("greedy").resolved(recognizer(1))  # type: ignore[arg-type]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from asr.model.configuration import DecoderConfiguration, EncoderConfiguration, ModelConfiguration
 from asr.model.recognizer import Encoded, Recognizer
-from asr.search.greedy import greedy_search, length_bound, repetition
+from asr.search.bounds import length_bound, repetition
+from asr.search.greedy import greedy_search
 from asr.text.tokenizer import CharacterTokenizer
 
 TOKENIZER = CharacterTokenizer.build(["the quick brown fox jumps over the lazy dog"])

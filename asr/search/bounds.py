@@ -1,0 +1,54 @@
+"""What keeps a search from running away: the longest and shortest text of an utterance, and loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from asr.audio.files import SAMPLE_RATE
+from asr.model.decoder import Decoder
+from asr.model.recognizer import Recognizer
+
+# A pattern of up to so many tokens, said so many times in a row, is a loop and not speech.
+_LONGEST_PATTERN = 32
+_SHORTEST_LOOP = 12
+_REPEATS = 4
+
+# How many times in a row CTC heard the pattern in its own text.
+Heard = Callable[[Sequence[int]], int]
+
+
+def length_bound(model: Recognizer, samples: int, prompt_length: int) -> int:
+    """Most tokens that an utterance of so many samples may have, from the model's tokens a second."""
+    decoder = cast(Decoder, model.decoder)
+    settings = decoder.configuration
+    spoken = 8 + int(settings.tokens_per_second * samples / SAMPLE_RATE)
+    return max(1, min(spoken, settings.maximum_length - prompt_length))
+
+
+def repetition(tokens: Sequence[int], heard: Heard | None = None) -> int:
+    """How many tokens at the end say again what stands before them, 0 if they are not a loop.
+
+    A loop is a pattern of at most 32 tokens repeated at least 4 times and over at least 12 tokens, and more often than
+    CTC heard it; all repetitions are the excess but the first, or those that were heard.
+
+    Args:
+        tokens: what was emitted so far.
+        heard: asked for patterns that would be a loop, where the model has a CTC head.
+    """
+    if not tokens or sum(token == tokens[-1] for token in tokens) < _REPEATS:
+        return 0
+    for length in range(1, min(_LONGEST_PATTERN, len(tokens) // _REPEATS) + 1):
+        repeats = max(_REPEATS, -(-_SHORTEST_LOOP // length))
+        if len(tokens) < length * repeats:
+            continue
+        pattern = tokens[-length:]
+        if all(tokens[-length * (n + 1) : len(tokens) - length * n] == pattern for n in range(1, repeats)):
+            if heard is None:
+                return length * (repeats - 1)
+            while tokens[-length * (repeats + 1) : len(tokens) - length * repeats] == pattern:
+                repeats += 1
+            # One more is forgiven: where a pattern begins is not known, so that CTC may hear it once less.
+            known = heard(pattern) + 1
+            return length * (repeats - known) if repeats > known else 0
+    return 0

@@ -1,0 +1,127 @@
+"""Beam search against enumeration of everything that a small model could say, and against greedy search."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from asr.exceptions import ConfigurationError
+from asr.model.recognizer import Encoded
+from asr.search.decoding import decode
+from asr.search.greedy import greedy_search
+from asr.search.hypothesis import Hypothesis
+from asr.search.options import DecodingOptions
+from tests.search import test_greedy, toy
+
+SAMPLES = [16000] * 3
+EVERYTHING = 200  # more than there are texts
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("bonus", [0.0, 0.7, -0.4])
+def test_a_wide_beam_finds_the_best_of_all_texts(weight: float, bonus: float) -> None:
+    model = toy.recognizer(3)
+    encoded = toy.encoded()
+    options = DecodingOptions("joint", beam_size=EVERYTHING, n_best=5, ctc_weight=weight, length_bonus=bonus, beam_threshold=1e9)
+    found = decode(model, toy.TOKENIZER, encoded, SAMPLES, options)
+    for row, best in enumerate(found):
+        utterance = toy.one(encoded, row)
+        by_ctc = toy.alignments(model.ctc_log_probabilities(utterance)[0].detach())
+        scores = {
+            text: (1 - weight) * toy.decoder_score(model, utterance, text) + weight * by_ctc.get(text, -1e9) + bonus * len(text)
+            for text in toy.every_text()
+        }
+        ranking = sorted(scores, key=lambda text: -scores[text])[:5]
+        several = [best, *best.alternatives]
+        assert [hypothesis.tokens for hypothesis in several] == ranking
+        assert [hypothesis.score for hypothesis in several] == pytest.approx([scores[text] for text in ranking], abs=1e-5)
+        assert all(hypothesis.finish_reason == "stop" for hypothesis in several)
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0])
+def test_normalised_by_length_the_best_is_still_found(exponent: float) -> None:
+    model = toy.recognizer(4)
+    encoded = toy.encoded()
+    options = DecodingOptions("autoregressive", beam_size=EVERYTHING, length_normalization=exponent, beam_threshold=1e9)
+    for row, best in enumerate(decode(model, toy.TOKENIZER, encoded, SAMPLES, options)):
+        utterance = toy.one(encoded, row)
+        scores = {text: toy.decoder_score(model, utterance, text) / (len(text) + 1) ** exponent for text in toy.every_text()}
+        assert best.tokens == max(scores, key=lambda text: scores[text])
+        assert best.score == pytest.approx(max(scores.values()), abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_beam_1_is_greedy_search(seed: int) -> None:
+    model = test_greedy.recognizer(seed, suppressed=(0, 1, 2), suppressed_at_start=(3, 4))
+    encoded, samples = test_greedy.random_encoded()
+    greedy = greedy_search(model, test_greedy.TOKENIZER, encoded, samples)
+    # A joint search without CTC's weight goes through the beam search, of one.
+    beam = decode(model, test_greedy.TOKENIZER, encoded, samples, DecodingOptions("joint", beam_size=1, ctc_weight=0.0))
+    for one, other in zip(greedy, beam, strict=True):
+        assert one.tokens == other.tokens
+        assert one.finish_reason == other.finish_reason
+        assert one.score == pytest.approx(other.score, abs=1e-4)
+        assert one.log_probabilities == pytest.approx(other.log_probabilities, abs=1e-4)
+
+
+@pytest.mark.parametrize("decoder", ["autoregressive", "joint"])
+@pytest.mark.parametrize("seed", range(3))
+def test_neighbours_do_not_matter_and_scores_are_the_texts(seed: int, decoder: str) -> None:
+    model = test_greedy.recognizer(seed, suppressed=(0, 1, 2), suppressed_at_start=(3, 4))
+    encoded, samples = test_greedy.random_encoded()
+    options = DecodingOptions(decoder, beam_size=5, n_best=3)  # type: ignore[arg-type]
+    together = decode(model, test_greedy.TOKENIZER, encoded, samples, options)
+    for row, hypothesis in enumerate(together):
+        (alone,) = decode(model, test_greedy.TOKENIZER, toy.one(encoded, row), samples[row : row + 1], options)
+        assert [each.tokens for each in (alone, *alone.alternatives)] == [
+            each.tokens for each in (hypothesis, *hypothesis.alternatives)
+        ]
+        assert alone.score == pytest.approx(hypothesis.score, abs=1e-4)
+        assert len(hypothesis.log_probabilities) == len(hypothesis.tokens)
+        scores = [each.score for each in (hypothesis, *hypothesis.alternatives) if each.finish_reason == "stop"]
+        assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("decoder", ["autoregressive", "joint"])
+def test_no_narrow_beam_beats_the_widest(decoder: str) -> None:
+    model = toy.recognizer(5)
+    encoded = toy.encoded(rows=3)
+
+    def search(size: int) -> list[Hypothesis]:
+        options = DecodingOptions(decoder, beam_size=size, beam_threshold=1e9)  # type: ignore[arg-type]
+        return decode(model, toy.TOKENIZER, encoded, SAMPLES, options)
+
+    widest = search(EVERYTHING)
+    for size in (1, 2, 4):
+        for narrow, wide in zip(search(size), widest, strict=True):
+            # One that was cut off lacks the stop token's score.
+            assert narrow.score <= wide.score + 1e-6 or narrow.finish_reason != "stop"
+
+
+def test_every_beam_is_bounded() -> None:
+    for seed in range(4):
+        model = test_greedy.recognizer(seed)
+        encoded, samples = test_greedy.random_encoded(3)
+        for hypothesis in decode(model, test_greedy.TOKENIZER, encoded, samples, DecodingOptions("joint", beam_size=3, n_best=3)):
+            for each in (hypothesis, *hypothesis.alternatives):
+                assert len(each.tokens) <= 8 + 30 * int(max(samples)) / 16000
+
+
+def test_an_empty_batch_is_an_empty_answer() -> None:
+    encoded = Encoded(torch.zeros(0, 4, 32), torch.zeros(0, dtype=torch.int64))
+    assert decode(toy.recognizer(0), toy.TOKENIZER, encoded, [], DecodingOptions("autoregressive", beam_size=4)) == []
+
+
+def test_joint_search_needs_one_vocabulary() -> None:
+    other = toy.TOKENIZER.build(["abc"])
+    with pytest.raises(ConfigurationError, match="other tokens than the decoder"):
+        decode(toy.recognizer(0), toy.TOKENIZER, toy.encoded(), SAMPLES, DecodingOptions("joint"), other)
+
+
+def test_impossible_values_are_refused() -> None:
+    model = toy.recognizer(0)
+    for wrong in (replace(DecodingOptions("joint"), beam_size=-1), replace(DecodingOptions("joint"), ctc_weight=1.5)):
+        with pytest.raises(ConfigurationError):
+            wrong.resolved(model)
