@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,9 +28,28 @@ CtcWeight = Annotated[float | None, typer.Option(min=0, max=1, help="Share of CT
 LengthBonus = Annotated[float | None, typer.Option(help="Added to the score for each token.", show_default=False)]
 
 
-def options(decoder: DecoderChoice | None, **values: Any) -> DecodingOptions:
+LanguageModelFile = Annotated[
+    str | None,
+    typer.Option(
+        "--language-model",
+        help="ARPA file, KenLM binary or n-grams of asr train-ngrams; none: not the model's own either.",
+        show_default=False,
+    ),
+]
+LanguageModelWeight = Annotated[
+    float | None, typer.Option(min=0, help="What its log-probability is multiplied by.", show_default=False)
+]
+
+
+def options(decoder: DecoderChoice | None, language_model: str | None, **values: Any) -> DecodingOptions:
     """The options as one value; what is None is left to the model."""
     from asr.search.options import DecodingOptions
 
     given = {name: value for name, value in values.items() if value is not None}
+    if language_model == "none":
+        given["language_model_weight"] = 0.0
+    elif language_model is not None:
+        from asr.search.language_model import load
+
+        given["language_model"] = load(Path(language_model))
     return DecodingOptions(decoder=decoder.value if decoder else None, **given)

@@ -31,6 +31,8 @@ def transcribe(
     beam_size: decoding.BeamSize = None,
     ctc_weight: decoding.CtcWeight = None,
     length_bonus: decoding.LengthBonus = None,
+    language_model: decoding.LanguageModelFile = None,
+    language_model_weight: decoding.LanguageModelWeight = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Segments decoded together.")] = 8,
     device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
 ) -> None:
@@ -44,7 +46,14 @@ def transcribe(
     transcriber = load(
         model,
         device.value,
-        decoding.options(decoder, beam_size=beam_size, ctc_weight=ctc_weight, length_bonus=length_bonus),
+        decoding.options(
+            decoder,
+            language_model,
+            language_model_weight=language_model_weight,
+            beam_size=beam_size,
+            ctc_weight=ctc_weight,
+            length_bonus=length_bonus,
+        ),
         batch_size,
     )
     failed = 0

@@ -59,6 +59,17 @@ class DecoderConfiguration(StrictModel):
     tokens_per_second: float = Field(30.0, gt=0, description="bound of the search: at most so many tokens a second")
 
 
+class DecodingConfiguration(StrictModel):
+    """The search that suits a model best, by measurement; every choice can be overruled when decoding."""
+
+    decoder: Literal["autoregressive", "joint", "rescoring", "ctc", "ctc-beam"] | None = None
+    beam_size: int | None = Field(None, ge=1)
+    ctc_weight: float | None = Field(None, ge=0, le=1)
+    length_bonus: float | None = None
+    language_model: str | None = Field(None, description="file in the checkpoint's folder")
+    language_model_weight: float | None = Field(None, ge=0)
+
+
 class ModelConfiguration(StrictModel):
     """The whole model; ``width`` of the decoder is the encoder's."""
 
@@ -68,6 +79,7 @@ class ModelConfiguration(StrictModel):
     encoder: EncoderConfiguration = Field(default_factory=EncoderConfiguration)  # type: ignore[arg-type]
     decoder: DecoderConfiguration | None = Field(default_factory=DecoderConfiguration)  # type: ignore[arg-type]
     ctc: bool = Field(True, description="whether a CTC head stands on the encoder")
+    decoding: DecodingConfiguration = Field(default_factory=DecodingConfiguration)  # type: ignore[arg-type]
 
     @model_validator(mode="after")
     def _has_output(self) -> ModelConfiguration:

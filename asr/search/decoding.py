@@ -46,6 +46,7 @@ def decode(
     options = options.resolved(model)
     if options.decoder == "ctc":
         return ctc_greedy_search(model, ctc_tokenizer or tokenizer, encoded)
+    ctc_weight = (options.ctc_weight or 0.0) if options.decoder == "joint" else 0.0
     scorers: list[tuple[float, PrefixScorer]] = []
     if options.decoder == "joint":
         if ctc_tokenizer is not None and ctc_tokenizer.tokens != tokenizer.tokens:
@@ -54,17 +55,19 @@ def decode(
                 "use --decoder rescoring."
             )
         log_probabilities = model.ctc_log_probabilities(encoded)
-        scorer = CtcPrefixScorer(log_probabilities, encoded.lengths, tokenizer.blank, tokenizer.stop)
-        scorers.append((options.ctc_weight, scorer))
+        scorers.append((ctc_weight, CtcPrefixScorer(log_probabilities, encoded.lengths, tokenizer.blank, tokenizer.stop)))
+    if options.language_model is not None:
+        scorer = options.language_model.scorer(tokenizer, len(encoded.lengths), encoded.values.device)
+        scorers.append((options.language_model_weight or 0.0, scorer))
     if options.beam_size == 1 and not scorers:
         return greedy_search(model, tokenizer, encoded, sample_lengths, options.prompt)
     beam = BeamOptions(
         size=options.beam_size or 1,
         n_best=options.n_best,
         threshold=options.beam_threshold,
-        length_bonus=options.length_bonus,
+        length_bonus=options.length_bonus or 0.0,
         length_normalization=options.length_normalization,
-        decoder_weight=1 - options.ctc_weight if options.decoder == "joint" else 1.0,
+        decoder_weight=1 - ctc_weight,
     )
     found = beam_search(model, tokenizer, encoded, sample_lengths, beam, options.prompt, scorers)
     return [replace(best, alternatives=tuple(others)) for best, *others in found]

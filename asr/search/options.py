@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 
 from asr.exceptions import ConfigurationError
+from asr.model.configuration import DecodingConfiguration
 from asr.model.recognizer import Recognizer
+
+if TYPE_CHECKING:
+    from asr.search.language_model import LanguageModel
 
 DecoderName = Literal["autoregressive", "joint", "ctc"]
 DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 # What the names need of a model.
 _NEED_DECODER = ("autoregressive", "joint")
 _NEED_CTC = ("joint", "ctc")
+_DEFAULTS = DecodingConfiguration(ctc_weight=0.3, length_bonus=0.0, language_model_weight=0.3)
 
 
 @dataclass(frozen=True)
@@ -23,15 +29,19 @@ class DecodingOptions:
     - ``joint``: one beam search over the decoder's score and CTC's prefix score (Watanabe et al. 2017).
     - ``ctc``: the best path of the CTC head.
 
+    None is the model's own choice, where its configuration has one for the decoder in question.
+
     Attributes:
-        decoder: None: what suits the model.
+        decoder: who writes.
         prompt: the decoder's start tokens, instead of the model's own.
-        beam_size: texts that are followed at a time; 1 is greedy search. None: 1, or 10 for ``joint``.
+        beam_size: texts that are followed at a time; 1 is greedy search. Without a choice 1, or 10 for ``joint``.
         n_best: hypotheses of an utterance; all but the best are its ``alternatives``.
         beam_threshold: texts whose score is so much below the best of their length are dropped.
         ctc_weight: share of CTC in a joint score.
         length_bonus: added to a text's score for each token.
         length_normalization: texts are compared by score / (tokens + 1) ** this.
+        language_model: its log-probability is added to the score.
+        language_model_weight: what it is multiplied by; 0 leaves out the model's own language model as well.
     """
 
     decoder: DecoderName | None = None
@@ -39,35 +49,71 @@ class DecodingOptions:
     beam_size: int | None = None
     n_best: int = 1
     beam_threshold: float = 20.0
-    ctc_weight: float = 0.3
-    length_bonus: float = 0.0
+    ctc_weight: float | None = None
+    length_bonus: float | None = None
     length_normalization: float = 0.0
+    language_model: LanguageModel | None = None
+    language_model_weight: float | None = None
 
-    def resolved(self, model: Recognizer) -> DecodingOptions:
-        """The same options with the model's choices in place of None.
+    def resolved(self, model: Recognizer, folder: Path | None = None) -> DecodingOptions:
+        """The same options with the model's or general choices in place of None.
+
+        Args:
+            model: recogniser.
+            folder: its checkpoint, where its own language model is read from.
 
         Raises:
             ConfigurationError: a value is not possible, or the model has not what it asks for.
+            CheckpointError: the model's language model cannot be read.
         """
-        decoder = self.decoder or ("autoregressive" if model.decoder is not None else "ctc")
+        own = model.configuration.decoding
+        decoder = self.decoder or own.decoder or ("autoregressive" if model.decoder is not None else "ctc")
         if decoder not in DECODERS:
             raise ConfigurationError(f"decoder '{decoder}' is unknown; give one of {', '.join(DECODERS)}.")
         if decoder in _NEED_DECODER and model.decoder is None:
             raise ConfigurationError(f"the model has no autoregressive decoder, which {decoder} needs; use --decoder ctc.")
         if decoder in _NEED_CTC and model.ctc is None:
             raise ConfigurationError(f"the model has no CTC head, which {decoder} needs; use --decoder autoregressive.")
-        beam_size = self.beam_size or (10 if decoder == "joint" else 1)
+        # The model's choices belong to its choice of decoder.
+        own = own if decoder == own.decoder or (self.decoder is None and own.decoder is None) else DecodingConfiguration()
+
+        def choose(name: str) -> float:
+            values = (getattr(each, name) for each in (self, own, _DEFAULTS))
+            return next(float(value) for value in values if value is not None)
+
+        beam_size = self.beam_size or own.beam_size or (10 if decoder == "joint" else 1)
         if beam_size < 1 or self.n_best < 1:
             raise ConfigurationError(f"beam size {beam_size} with {self.n_best} best is not possible; give 1 or more.")
-        if not 0 <= self.ctc_weight <= 1:
-            raise ConfigurationError(f"CTC weight {self.ctc_weight} is not a share; give a number from 0 to 1.")
-        return replace(self, decoder=decoder, beam_size=max(beam_size, self.n_best))
+        ctc_weight = choose("ctc_weight")
+        if not 0 <= ctc_weight <= 1:
+            raise ConfigurationError(f"CTC weight {ctc_weight} is not a share; give a number from 0 to 1.")
+        weight = choose("language_model_weight")
+        if weight < 0:
+            raise ConfigurationError(f"language model weight {weight} is below 0; give 0 or more.")
+        if decoder == "ctc" and self.language_model is not None and weight > 0:
+            raise ConfigurationError("the best path of CTC asks no language model; use another --decoder.")
+        language_model = self.language_model if weight > 0 else None
+        if language_model is None and weight > 0 and own.language_model is not None and folder is not None:
+            from asr.search.language_model import load
+
+            language_model = load(folder / own.language_model)
+        return replace(
+            self,
+            decoder=decoder,
+            beam_size=max(beam_size, self.n_best),
+            ctc_weight=ctc_weight,
+            length_bonus=choose("length_bonus"),
+            language_model=language_model,
+            language_model_weight=weight,
+        )
 
     def describe(self) -> str:
-        """The search in a few words, for tables of results."""
+        """The search in a few words, for tables of results; of resolved options."""
         words = [str(self.decoder), "greedy" if self.beam_size == 1 else f"beam {self.beam_size}"]
         if self.decoder == "joint":
             words.append(f"CTC {self.ctc_weight:g}")
-        if self.length_bonus and self.beam_size != 1:
+        if self.language_model is not None:
+            words.append(f"language model {self.language_model_weight:g}")
+        if self.length_bonus and (self.beam_size != 1 or self.language_model is not None):
             words.append(f"length bonus {self.length_bonus:g}")
         return ", ".join(words)

@@ -49,6 +49,9 @@ class Tokenizer(Protocol):
     def decode(self, tokens: Iterable[int]) -> str:
         """Tokens to text; special tokens leave no trace."""
 
+    def symbol(self, token: int) -> str:
+        """The text of one token, empty for a special one."""
+
     def identifier(self, token: str) -> int:
         """Number of a token that is known to be in the vocabulary."""
 

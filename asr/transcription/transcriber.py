@@ -70,7 +70,7 @@ class Transcriber:
         if batch_size < 1:
             raise ConfigurationError(f"batch size {batch_size} is not possible; give 1 or more.")
         self.checkpoint = checkpoint
-        self.options = (options or DecodingOptions()).resolved(checkpoint.model)
+        self.options = (options or DecodingOptions()).resolved(checkpoint.model, checkpoint.folder)
         self.batch_size = batch_size
 
     def transcribe(self, path: str | Path) -> Transcript:

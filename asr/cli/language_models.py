@@ -1,0 +1,41 @@
+"""``asr train-ngrams``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.root import app
+from asr.exceptions import AsrError
+
+
+@app.command(name="train-ngrams")
+def train_ngrams(
+    texts: Annotated[list[Path], typer.Argument(help="Plain text or .gz, one sentence a line.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="File to write: .safetensors, .arpa or .arpa.gz.", show_default=False)],
+    order: Annotated[int, typer.Option(min=1, max=10, help="Length of the longest n-grams.")] = 4,
+    model: Annotated[
+        str | None, typer.Option(help="Model whose tokens are counted; words if left out.", show_default=False)
+    ] = None,
+    minimum_counts: Annotated[
+        str, typer.Option(help="n-grams of each length that occur less often are left out, as 1,1,2,2.")
+    ] = "1",
+    minimum_word_count: Annotated[int, typer.Option(min=1, help="Rarer words are unknown.")] = 1,
+) -> None:
+    """Estimate an n-gram language model from plain text (modified Kneser-Ney)."""
+    from asr.training.ngram_text import train
+
+    try:
+        counts = [int(count) for count in minimum_counts.split(",")]
+    except ValueError as error:
+        raise AsrError(f"--minimum-counts '{minimum_counts}': is not a list of whole numbers; write 1,1,2,2.") from error
+    tokenizer = None
+    if model is not None:
+        from asr.transcription.transcriber import load
+
+        tokenizer = load(model, "cpu").checkpoint.tokenizer
+    trained = train(texts, output, order=order, tokenizer=tokenizer, minimum_counts=counts, minimum_word_count=minimum_word_count)
+    grams = ", ".join(f"{count:,} of length {size}" for size, count in enumerate(trained.ngrams, start=1))
+    print(f"{trained.path}: {trained.sentences:,} sentences, {trained.tokens:,} tokens, n-grams: {grams}")
