@@ -18,6 +18,7 @@ class StorageChoice(str, Enum):
     float32 = "float32"
     float16 = "float16"
     int8 = "int8"
+    int6 = "int6"
 
 
 @app.command()
@@ -50,4 +51,40 @@ def import_whisper(
 
     card = f"# {source.stem}\n\nWhisper's published weights (OpenAI, MIT licence), imported from `{source.name}`.\n"
     checkpoint.save(whisper.convert(source, vocabulary), output, card, storage.value)
+    print(output)
+
+
+@app.command(name="adapt-vocabulary")
+def adapt_vocabulary(
+    model: Annotated[Path, typer.Argument(help="Checkpoint folder of a model with byte pairs.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Checkpoint folder to write.", show_default=False)],
+    words: Annotated[
+        Path | None,
+        typer.Option(help="Keep the byte pairs of this text: a word and its count, or text, a line.", show_default=False),
+    ] = None,
+    size: Annotated[int, typer.Option(min=256, help="Byte pairs to keep, at most, with --words.")] = 20_000,
+    like: Annotated[
+        str | None, typer.Option(help="Keep the byte pairs of this checkpoint folder or embedded model.", show_default=False)
+    ] = None,
+    characters: Annotated[
+        Path | None, typer.Option(help="Write the characters of this text instead of byte pairs.", show_default=False)
+    ] = None,
+    language: Annotated[str, typer.Option(help="Of the text, with --characters.")] = "zh",
+) -> None:
+    """Give a trained model another vocabulary: fewer byte pairs, or characters."""
+    from asr import pretrained
+    from asr.model import checkpoint, vocabulary
+
+    if sum(choice is not None for choice in (words, like, characters)) != 1:
+        raise typer.BadParameter("give one of --words, --like and --characters", param_hint="--words")
+    whole = checkpoint.load(model)
+    if words is not None:
+        adapted = vocabulary.prune(whole, vocabulary.read_counts(words), size)
+    elif like is not None:
+        adapted = vocabulary.prune_like(whole, checkpoint.load(pretrained.find(like)))
+    else:
+        assert characters is not None
+        prompt = [f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]
+        adapted = vocabulary.to_characters(whole, vocabulary.read_characters(characters), language, prompt)
+    checkpoint.save(adapted, output, f"# {output.name}\n\n{model.name} with {len(adapted.tokenizer):,} tokens.\n", "float16")
     print(output)

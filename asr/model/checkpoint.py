@@ -1,6 +1,7 @@
 """A model on disk: a folder with ``model.safetensors``, ``config.yaml``, ``tokens.txt`` and a model card.
 
-Matrices may be stored in eight bits, one scale a row: such a tensor ``name`` is int8 and ``name.scale`` float32.
+Matrices may be stored in eight bits with a scale for each row, or in six bits with a scale for each 64 weights of a row.
+Such a tensor ``name`` is int8 or, four weights in three bytes, uint8; ``name.scale`` goes with it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from asr.model.configuration import ModelConfiguration
 from asr.model.recognizer import Recognizer
 from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer, read_tokens, write_tokens
 
-Storage = Literal["float32", "float16", "int8"]
+Storage = Literal["float32", "float16", "int8", "int6"]
+_GROUP = 64
 WEIGHTS, CONFIGURATION, TOKENS, CARD = "model.safetensors", "config.yaml", "tokens.txt", "README.md"
 
 
@@ -32,6 +34,12 @@ class Checkpoint:
     model: Recognizer
     tokenizer: CharacterTokenizer | BytePairTokenizer
     folder: Path | None = None
+
+    @property
+    def ctc_tokenizer(self) -> CharacterTokenizer | BytePairTokenizer:
+        """Tokenizer of the CTC head: the decoder's, unless the head has characters of its own."""
+        characters = self.model.configuration.ctc_characters
+        return self.tokenizer if characters is None else CharacterTokenizer.of(characters)
 
 
 def save(
@@ -46,7 +54,7 @@ def save(
         checkpoint: what to write.
         folder: made if needed.
         card: text of the model card: data, figures, licence.
-        storage: type of the weights on disk; ``int8`` quantises matrices by row and keeps the rest in float16.
+        storage: type of the weights on disk; ``int8`` and ``int6`` quantise matrices and keep the rest in float16.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu() for name, value in checkpoint.model.state_dict().items()}
@@ -76,6 +84,8 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
         weights = unpack(load_file(folder / WEIGHTS))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error}); copy or download it again.") from error
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    weights = {n: v.view(shapes[n]) if n in shapes and v.numel() == shapes[n].numel() else v for n, v in weights.items()}
     mistakes = _mismatch(model.state_dict(), weights)
     if mistakes:
         raise CheckpointError(f"{folder / WEIGHTS}: does not fit {CONFIGURATION} ({mistakes}); use files of one checkpoint.")
@@ -87,12 +97,18 @@ def pack(weights: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
     """Weights as they are stored."""
     packed: dict[str, Tensor] = {}
     for name, value in weights.items():
-        if storage == "int8" and value.dim() == 2 and value.is_floating_point():
-            # The largest weight of a row becomes 127.
-            scale = value.float().abs().amax(dim=1).clamp(min=1e-12) / 127
-            packed[name] = (value.float() / scale[:, None]).round().to(torch.int8)
-            packed[f"{name}.scale"] = scale
-        elif value.is_floating_point():
+        if storage in ("int8", "int6") and value.dim() >= 2 and value.is_floating_point():
+            rows = value.float().flatten(1)
+            if storage == "int6" and rows.shape[1] % _GROUP == 0:
+                packed[name], packed[f"{name}.scale"] = _pack_six(rows)
+                continue
+            if value.dim() == 2:
+                # The largest weight of a row becomes 127.
+                scale = rows.abs().amax(dim=1).clamp(min=1e-12) / 127
+                packed[name] = (rows / scale[:, None]).round().to(torch.int8)
+                packed[f"{name}.scale"] = scale
+                continue
+        if value.is_floating_point():
             packed[name] = value.to(torch.float32 if storage == "float32" else torch.float16).contiguous()
         else:
             packed[name] = value.contiguous()
@@ -100,13 +116,18 @@ def pack(weights: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
 
 
 def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Stored weights in float32."""
+    """Stored weights in float32; a matrix of six bits has its rows flat, as wide as the packing says."""
     weights: dict[str, Tensor] = {}
     for name, value in packed.items():
         if name.endswith(".scale"):
             continue
         scale = packed.get(f"{name}.scale")
-        weights[name] = value.float() * scale[:, None].float() if scale is not None else value.float()
+        if scale is None:
+            weights[name] = value.float()
+        elif value.dtype == torch.uint8:
+            weights[name] = _unpack_six(value, scale)
+        else:
+            weights[name] = value.float() * scale[:, None].float()
     return weights
 
 
@@ -117,6 +138,37 @@ class _NoInitialization(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
+
+
+def _pack_six(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows, columns) -> uint8 (rows, 3/4 columns) and scales float16 (rows, columns / 64).
+
+    Cutting off the largest weights of a group leaves finer steps for all the others: the cut with the smallest squared
+    error is taken.
+    """
+    groups = rows.view(len(rows), -1, _GROUP)
+    largest = groups.abs().amax(dim=2, keepdim=True).clamp(min=1e-6)
+    best_error = torch.full_like(largest, float("inf"))
+    best_scale = largest
+    for share in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7):
+        scale = (share * largest / 31).half().float()
+        error = ((groups / scale).round().clamp(-31, 31) * scale - groups).square().sum(dim=2, keepdim=True)
+        best_scale = torch.where(error < best_error, scale, best_scale)
+        best_error = torch.minimum(error, best_error)
+    numbers = ((groups / best_scale).round().clamp(-31, 31) + 32).to(torch.int32).view(len(rows), -1, 4)
+    a, b, c, d = numbers.unbind(dim=2)
+    word = a | b << 6 | c << 12 | d << 18
+    octets = torch.stack((word & 255, word >> 8 & 255, word >> 16), dim=2).flatten(1)
+    return octets.to(torch.uint8), best_scale[:, :, 0].half()
+
+
+def _unpack_six(octets: Tensor, scale: Tensor) -> Tensor:
+    """The inverse of ``_pack_six``, float32 (rows, columns)."""
+    a, b, c = octets.to(torch.int32).view(len(octets), -1, 3).unbind(dim=2)
+    word = a | b << 8 | c << 16
+    numbers = torch.stack([word >> shift & 63 for shift in (0, 6, 12, 18)], dim=2).flatten(1) - 32
+    groups = numbers.float().view(len(octets), -1, _GROUP)
+    return (groups * scale[:, :, None].float()).flatten(1)
 
 
 def _mismatch(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str:

@@ -80,6 +80,9 @@ class ModelConfiguration(StrictModel):
     decoder: DecoderConfiguration | None = Field(default_factory=DecoderConfiguration)  # type: ignore[arg-type]
     ctc: bool = Field(True, description="whether a CTC head stands on the encoder")
     decoding: DecodingConfiguration = Field(default_factory=DecodingConfiguration)  # type: ignore[arg-type]
+    ctc_characters: str | None = Field(
+        None, description="characters of the CTC head, where it has a vocabulary of its own beside the decoder's; a space is one"
+    )
 
     @model_validator(mode="after")
     def _has_output(self) -> ModelConfiguration:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from asr.audio.files import SAMPLE_RATE
 from asr.model.configuration import ModelConfiguration
 from asr.model.decoder import Decoder
 from asr.model.encoder import Encoder
+from asr.text.tokenizer import CharacterTokenizer
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class Recognizer(nn.Module):
         self.front_end = Filterbank(configuration.front_end)
         self.encoder = Encoder(configuration.encoder, configuration.front_end.mels)
         self.decoder = Decoder(configuration.decoder, width, vocabulary) if configuration.decoder else None
-        self.ctc = nn.Linear(width, vocabulary) if configuration.ctc else None
+        own = configuration.ctc_characters
+        ctc_vocabulary = vocabulary if own is None else len(CharacterTokenizer.of(own))
+        self.ctc = nn.Linear(width, ctc_vocabulary) if configuration.ctc else None
 
     def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Filterbank features of a padded batch, with the silence that the encoder expects after each utterance.
@@ -74,10 +78,22 @@ class Recognizer(nn.Module):
         return Encoded(*self.encoder(features.to(dtype), lengths, weights))
 
     def ctc_log_probabilities(self, encoded: Encoded) -> Tensor:
-        """Log-probabilities of each token at each position, float32 (batch, positions, vocabulary)."""
+        """Log-probabilities of each token of the CTC head at each position, float32 (batch, positions, tokens)."""
         assert self.ctc is not None, "the model has no CTC head"
         logits: Tensor = self.ctc(encoded.values)
         return logits.float().log_softmax(dim=-1)
+
+    def silence_ctc(self, blank: int) -> None:
+        """Let a new CTC head on a trained encoder say blank everywhere and ask nothing of the encoder at first.
+
+        A random head's loss is large, and so is its gradient: it would undo what the encoder knows before it learns
+        anything itself.
+        """
+        assert self.ctc is not None, "the model has no CTC head"
+        with torch.no_grad():
+            self.ctc.weight.zero_()
+            self.ctc.bias.zero_()
+            self.ctc.bias[blank] = math.log(10 * self.ctc.out_features)
 
     def positions(self, seconds: float) -> int:
         """Encoder positions of an utterance of so many seconds."""

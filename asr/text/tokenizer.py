@@ -59,7 +59,8 @@ class Tokenizer(Protocol):
 class CharacterTokenizer:
     """One token a character, after ``<blank> <unk> <sos> <eos>``.
 
-    ``<blank>`` is CTC's blank and also fills padded batches.
+    ``<blank>`` is CTC's blank and also fills padded batches. Further tokens in angle brackets are special as well: a
+    decoder may be prompted with them (``<zh>``), and they are no text.
 
     Args:
         tokens: the vocabulary in order of the tokens' numbers; a space is written ``<space>``.
@@ -88,6 +89,11 @@ class CharacterTokenizer:
         characters.discard(" ")
         return cls((BLANK, UNKNOWN, START, STOP, SPACE, *sorted(characters)), configuration)
 
+    @classmethod
+    def of(cls, characters: str) -> CharacterTokenizer:
+        """The vocabulary of exactly these characters, in lower case and without punctuation: a CTC head's own."""
+        return cls((BLANK, UNKNOWN, START, STOP, *(SPACE if each == " " else each for each in characters)))
+
     def __len__(self) -> int:
         return len(self.tokens)
 
@@ -101,9 +107,10 @@ class CharacterTokenizer:
 
     def symbol(self, token: int) -> str:
         """The text of one token, empty for a special one."""
-        if token < 4:
-            return ""
-        return " " if self.tokens[token] == SPACE else self.tokens[token]
+        text = self.tokens[token]
+        if text == SPACE:
+            return " "
+        return "" if len(text) > 1 and text.startswith("<") else text
 
     def identifier(self, token: str) -> int:
         """Number of a token that is known to be in the vocabulary."""
@@ -131,13 +138,16 @@ class BytePairTokenizer:
 
     Args:
         tokens: the vocabulary in order of the tokens' numbers: bytes in base64, special tokens as they are written.
+
+    Attributes:
+        pieces: bytes of each token that is not special, by its number.
     """
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = tuple(tokens)
         self._specials = {token: number for number, token in enumerate(self.tokens) if token.startswith("<|")}
         try:
-            self._bytes = {
+            self.pieces = {
                 number: base64.b64decode(token, validate=True)
                 for number, token in enumerate(self.tokens)
                 if token not in self._specials
@@ -157,7 +167,7 @@ class BytePairTokenizer:
     def _encoding(self) -> tiktoken.Encoding:
         import tiktoken
 
-        ranks = {piece: number for number, piece in self._bytes.items()}
+        ranks = {piece: number for number, piece in self.pieces.items()}
         return tiktoken.Encoding("whisper", pat_str=_PIECES, mergeable_ranks=ranks, special_tokens=self._specials)
 
     def encode(self, text: str) -> list[int]:
@@ -166,12 +176,12 @@ class BytePairTokenizer:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Tokens to text; special tokens leave no trace, broken UTF-8 becomes U+FFFD."""
-        pieces = (self._bytes[token] for token in tokens if token in self._bytes)
+        pieces = (self.pieces[token] for token in tokens if token in self.pieces)
         return b"".join(pieces).decode("utf-8", errors="replace")
 
     def symbol(self, token: int) -> str:
         """The text of one token, empty for a special one."""
-        return self._bytes[token].decode("utf-8", errors="replace") if token in self._bytes else ""
+        return self.pieces[token].decode("utf-8", errors="replace") if token in self.pieces else ""
 
     def identifier(self, token: str) -> int:
         """Number of a special token."""

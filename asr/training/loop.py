@@ -33,7 +33,7 @@ from asr.training import checkpoints, curves
 from asr.training.checkpoints import Progress
 from asr.training.configuration import Recipe
 from asr.training.nonspeech import add_nonspeech
-from asr.training.objective import Objective, fits, moved, targets
+from asr.training.objective import Objective, encoded_targets, fits, moved
 from asr.training.schedule import cosine, inverse_square_root
 from asr.training.validation import Validation, validate, validation_loader
 
@@ -104,7 +104,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
     # Data, tokenizer and model.
     cuts = manifests.load_all(recipe.data.train)
     checkpoint = _build(recipe, cuts, earlier)
-    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    model, tokenizer, ctc_tokenizer = checkpoint.model, checkpoint.tokenizer, checkpoint.ctc_tokenizer
     decoder = model.decoder
     start = [tokenizer.identifier(token) for token in decoder.configuration.prompt] if decoder else []
     longest = decoder.configuration.maximum_length if decoder else None
@@ -113,7 +113,8 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         # Augmentation makes some copies shorter: the text must fit the fastest of them.
         fastest = max(1.0, *recipe.data.augmentation.speed.factors)
         positions = model.positions(seconds / fastest)
-        return fits(positions if settings.ctc_weight else 10**9, tokenizer.encode(text), longest, len(start))
+        labels = ctc_tokenizer.encode(text)
+        return fits(positions if settings.ctc_weight else 10**9, labels, longest, len(start), tokenizer.encode(text))
 
     cuts, dropped = select(
         cuts, minimum_seconds=recipe.data.minimum_seconds, maximum_seconds=recipe.data.maximum_seconds, fits=fitting
@@ -134,7 +135,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
 
     # Objective, optimiser and schedule.
     spec_augment = SpecAugment(recipe.data.augmentation.spec_augment)
-    objective = Objective(model, tokenizer.blank, settings.ctc_weight, settings.label_smoothing, spec_augment)
+    objective = Objective(model, ctc_tokenizer.blank, settings.ctc_weight, settings.label_smoothing, spec_augment)
     groups = parameter_groups(model, settings.learning_rate, settings.learning_rates, settings.weight_decay)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     optimizer = kind(groups, lr=settings.learning_rate, betas=settings.betas, eps=1e-9)
@@ -184,7 +185,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
             for index, batch in enumerate(group):
                 batch = add_nonspeech(batch, recipe.data.nonspeech, random.numpy)
                 seconds += float(batch.lengths.sum()) / 16_000
-                wanted = targets([tokenizer.encode(text) for text in batch.texts], start, tokenizer.stop, tokenizer.blank)
+                wanted = encoded_targets(checkpoint, batch.texts)
                 # Gradients of all ranks are exchanged once a step, with the last batch.
                 with accelerator.no_sync(wrapped) if index < len(group) - 1 else nullcontext(), accelerator.autocast():
                     losses = wrapped(
@@ -297,7 +298,10 @@ def _build(recipe: Recipe, cuts: CutSet, earlier: Path | None) -> Checkpoint:
     if unfit := [name for name, value in weights.items() if name in own and own[name].shape != value.shape]:
         raise TrainingError(f"recipe {recipe.name}: {unfit[0]} has another shape than in {recipe.initialize}.")
     model.load_state_dict({**own, **{name: value for name, value in weights.items() if name in own}})
-    return Checkpoint(model, parent.tokenizer)
+    built = Checkpoint(model, parent.tokenizer)
+    if model.ctc is not None and parent.model.ctc is None:
+        model.silence_ctc(built.ctc_tokenizer.blank)
+    return built
 
 
 def _grouped(batches: Iterator[Batch], first: int, size: int) -> Iterator[tuple[int, list[Batch]]]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.audio.augmentation import SpecAugment
+from asr.model.checkpoint import Checkpoint
 from asr.model.recognizer import Encoded, Recognizer
 
 _IGNORED = -100
@@ -36,17 +37,40 @@ class Targets:
     label_lengths: Tensor
 
 
-def targets(texts: Sequence[Sequence[int]], start: Sequence[int], stop: int, padding: int) -> Targets:
-    """Teacher forcing: the decoder reads start tokens and text, and is asked for text and stop token."""
+def targets(
+    texts: Sequence[Sequence[int]],
+    start: Sequence[int],
+    stop: int,
+    padding: int,
+    ctc_texts: Sequence[Sequence[int]] | None = None,
+) -> Targets:
+    """Teacher forcing: the decoder reads start tokens and text, and is asked for text and stop token.
+
+    ``ctc_texts`` are the labels of a CTC head whose vocabulary is not the decoder's.
+    """
     inputs = [torch.tensor([*start, *text]) for text in texts]
     outputs = [torch.tensor([*([_IGNORED] * (len(start) - 1)), *text, stop]) for text in texts]
-    labels = [torch.tensor(text, dtype=torch.int64) for text in texts]
+    labels = [torch.tensor(text, dtype=torch.int64) for text in (texts if ctc_texts is None else ctc_texts)]
     return Targets(
         inputs=pad_sequence(inputs, batch_first=True, padding_value=padding),
         outputs=pad_sequence(outputs, batch_first=True, padding_value=_IGNORED),
         lengths=torch.tensor([len(row) for row in inputs]),
         labels=torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64),
         label_lengths=torch.tensor([len(row) for row in labels]),
+    )
+
+
+def encoded_targets(checkpoint: Checkpoint, texts: Sequence[str]) -> Targets:
+    """Targets of a batch of texts for a model's decoder and its CTC head."""
+    tokenizer, ctc_tokenizer = checkpoint.tokenizer, checkpoint.ctc_tokenizer
+    decoder = checkpoint.model.decoder
+    start = [tokenizer.identifier(token) for token in decoder.configuration.prompt] if decoder else []
+    return targets(
+        [tokenizer.encode(text) for text in texts],
+        start,
+        tokenizer.stop,
+        tokenizer.blank,
+        [ctc_tokenizer.encode(text) for text in texts] if ctc_tokenizer is not tokenizer else None,
     )
 
 
@@ -128,12 +152,16 @@ class Objective(nn.Module):
         return Losses((1 - self.ctc_weight) * attention + self.ctc_weight * ctc, attention, ctc)
 
 
-def fits(positions: int, tokens: Sequence[int], maximum_length: int | None, prompt: int) -> bool:
+def fits(
+    positions: int, labels: Sequence[int], maximum_length: int | None, prompt: int, tokens: Sequence[int] | None = None
+) -> bool:
     """Whether a text can be aligned to so many encoder positions and be read by the decoder.
+
+    ``labels`` are what CTC aligns; ``tokens`` are what the decoder reads, where these are others.
 
     CTC needs a position for each token and a blank between equal neighbours; without that its loss is infinite.
     """
-    repeated = sum(first == second for first, second in pairwise(tokens))
-    if len(tokens) + repeated > positions:
+    repeated = sum(first == second for first, second in pairwise(labels))
+    if len(labels) + repeated > positions:
         return False
-    return maximum_length is None or len(tokens) + prompt <= maximum_length
+    return maximum_length is None or len(labels if tokens is None else tokens) + prompt <= maximum_length

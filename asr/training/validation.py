@@ -21,7 +21,7 @@ from asr.search.ctc import ctc_greedy_search
 from asr.search.greedy import greedy_search
 from asr.text.normalization import normalizer
 from asr.training.configuration import Recipe
-from asr.training.objective import Objective, moved, targets
+from asr.training.objective import Objective, encoded_targets, moved
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,17 @@ def validate(
     # What is written as training writes it is compared as scoring compares it.
     normal = normalizer({"en": "english", "zh": "mandarin"}.get(language, "basic"))
     decoder = model.decoder
-    start = [tokenizer.identifier(token) for token in decoder.configuration.prompt] if decoder else []
     objective.eval()
     began = time.monotonic()
     rows: list[tuple[str, float, int, int, int, int]] = []
     for batch in loader.epoch(0):
-        wanted = targets([tokenizer.encode(text) for text in batch.texts], start, tokenizer.stop, tokenizer.blank)
+        wanted = encoded_targets(checkpoint, batch.texts)
         waveforms, lengths = batch.waveforms.to(accelerator.device), batch.lengths.to(accelerator.device)
         with accelerator.autocast():
             encoded = model.encode(waveforms, lengths)
             losses = objective.losses(encoded, moved(wanted, accelerator.device))
             found = greedy_search(model, tokenizer, encoded, batch.lengths) if decoder else None
-            by_ctc = ctc_greedy_search(model, tokenizer, encoded) if model.ctc is not None else None
+            by_ctc = ctc_greedy_search(model, checkpoint.ctc_tokenizer, encoded) if model.ctc is not None else None
         for index, (utterance, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
             reference = _units(normal(text), words)
             main = _units(normal(found[index].text), words) if found else None

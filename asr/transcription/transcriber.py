@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asr.exceptions import AsrError, CheckpointError, ConfigurationError
+from asr import pretrained
+from asr.exceptions import AsrError, ConfigurationError
 from asr.model import checkpoint as model_folder
 from asr.model.checkpoint import Checkpoint
 from asr.search.decoding import decode
@@ -18,7 +19,6 @@ from asr.search.hypothesis import Hypothesis
 from asr.search.options import DecodingOptions
 from asr.transcription.segments import Segment, is_silent, segments
 
-PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 # Segments of several files that are sorted by length before they are batched.
 _BATCHES_AHEAD = 8
 
@@ -126,7 +126,7 @@ class Transcriber:
             waveforms[row, : len(each)] = torch.from_numpy(each)
         with torch.inference_mode():
             encoded = model.encode(waveforms.to(device), lengths.to(device))
-            return decode(model, tokenizer, encoded, lengths, self.options)
+            return decode(model, tokenizer, encoded, lengths, self.options, self.checkpoint.ctc_tokenizer)
 
     def _finish(self, pending: list[tuple[Path, list[Segment], AsrError | None]]) -> Iterator[Transcript | Failure]:
         results = iter(self._segments([piece for _, pieces, _ in pending for piece in pieces]))
@@ -161,13 +161,7 @@ def load(
         CheckpointError: there is no such model.
         ConfigurationError: the device is not there, or the model has not what the options ask for.
     """
-    folder = Path(name)
-    if not folder.is_dir():
-        folder = PRETRAINED / str(name)
-        if not (folder / model_folder.CONFIGURATION).is_file():
-            names = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{model_folder.CONFIGURATION}")))
-            raise CheckpointError(f"{name}: is neither a checkpoint folder nor an embedded model; embedded are: {names}.")
-    return Transcriber(model_folder.load(folder, choose_device(device)), options, batch_size)
+    return Transcriber(model_folder.load(pretrained.find(name), choose_device(device)), options, batch_size)
 
 
 def choose_device(device: str) -> str:

@@ -18,7 +18,7 @@ from asr.model.configuration import DecoderConfiguration, EncoderConfiguration, 
 from asr.model.recognizer import Recognizer
 from asr.text.tokenizer import CharacterTokenizer
 
-STORAGES: list[Storage] = ["float32", "float16", "int8"]
+STORAGES: list[Storage] = ["float32", "float16", "int8", "int6"]
 
 
 @pytest.fixture(scope="module", params=["before", "after", "batch"])
@@ -69,13 +69,19 @@ def test_a_checkpoint_comes_back(original: Checkpoint, storage: Storage, tmp_pat
         assert after[name].device.type == "cpu"
         if storage == "float32":
             assert torch.equal(after[name], value)
+        elif storage == "int6" and value.dim() >= 2 and value[0].numel() % 64 == 0:
+            groups = value.flatten(1).unflatten(1, (-1, 64))
+            # The cut of a group's largest weight is at most 30 %, the rest is within half a step of the whole range.
+            error = (after[name].view_as(groups) - groups).abs()
+            assert bool((error <= 0.301 * groups.abs().amax(dim=2, keepdim=True) + 1e-6).all())
+            assert float(error.square().mean().sqrt()) < 0.03 * float(groups.square().mean().sqrt()) + 1e-6
         elif storage == "float16" or value.dim() != 2:
             assert torch.equal(after[name], value.half().float())
         else:
             step = value.abs().amax(dim=1, keepdim=True) / 127
             assert bool(((after[name] - value).abs() <= step * 0.501 + 1e-7).all())
     # Computation, not only parameters: front end and positions are not in the file.
-    tolerance = {"float32": 0.0, "float16": 2e-2, "int8": 0.5}[storage]
+    tolerance = {"float32": 0.0, "float16": 2e-2, "int8": 0.5, "int6": 1.0}[storage]
     for ours, theirs in zip(scores(again), scores(original), strict=True):
         torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0)
 
@@ -95,7 +101,15 @@ def test_storage_decides_the_size(original: Checkpoint, tmp_path: Path) -> None:
     values = sum(value.numel() for value in state.values())
     matrices = sum(value.numel() for value in state.values() if value.dim() == 2)
     rows = sum(len(value) for value in state.values() if value.dim() == 2)
-    assert sizes == {"float32": 4 * values, "float16": 2 * values, "int8": 2 * values - matrices + 4 * rows}
+    six = sum(value.numel() for value in state.values() if value.dim() >= 2 and value[0].numel() % 64 == 0)
+    eight = sum(value.numel() + 4 * len(value) for value in state.values() if value.dim() == 2 and value.shape[1] % 64)
+    rest = values - six - sum(value.numel() for value in state.values() if value.dim() == 2 and value.shape[1] % 64)
+    assert sizes == {
+        "float32": 4 * values,
+        "float16": 2 * values,
+        "int8": 2 * values - matrices + 4 * rows,
+        "int6": six * 6 // 8 + six // 64 * 2 + eight + 2 * rest,
+    }
 
 
 @given(st.lists(st.lists(st.floats(-1e4, 1e4, width=32), min_size=3, max_size=3), min_size=1, max_size=5))
@@ -110,6 +124,33 @@ def test_eight_bits_are_within_half_a_step(rows: list[list[float]]) -> None:
     assert bool(((again["matrix"] - matrix).abs() <= 0.501 * step + 1e-12).all())
     # What is stored once is stored again without loss: no drift by copying a checkpoint.
     torch.testing.assert_close(unpack(pack(again, "int8"))["matrix"], again["matrix"], rtol=1e-5, atol=1e-12)
+
+
+@given(st.lists(st.integers(-31, 31), min_size=128, max_size=128), st.sampled_from([0.25, 1.0, 8.0]))
+@settings(max_examples=50, deadline=None)
+def test_six_bits_of_whole_steps_are_exact(numbers: list[int], step: float) -> None:
+    matrix = torch.tensor(numbers).view(2, 64).float() * step
+    # With a full range in each group the step is known, and so nothing is rounded.
+    matrix[:, 0] = 31 * step
+    packed = pack({"matrix": matrix}, "int6")
+    assert packed["matrix"].shape == (2, 48)
+    # Four weights in three bytes, the first in the lowest bits, read here by Python's own integers.
+    word = int.from_bytes(bytes(packed["matrix"][1, :3].tolist()), "little")
+    assert [(word >> 6 * place & 63) - 32 for place in range(4)] == [round(float(v) / step) for v in matrix[1, :4]]
+    assert torch.equal(unpack(packed)["matrix"], matrix)
+
+
+def test_a_ctc_head_may_have_characters_of_its_own(original: Checkpoint, tmp_path: Path) -> None:
+    configuration = original.model.configuration.model_copy(update={"ctc_characters": "ab '"})
+    model = Recognizer(configuration, len(original.tokenizer)).eval()
+    save(Checkpoint(model, original.tokenizer), tmp_path, "card")
+    again = load(tmp_path)
+    assert again.ctc_tokenizer.encode("Ab, b'c") == [4, 5, 6, 5, 7, 1]
+    assert again.model.ctc is not None
+    assert again.model.ctc.out_features == 8
+    encoded = again.model.encode(torch.randn(1, 8000), torch.tensor([8000]))
+    assert again.model.ctc_log_probabilities(encoded).shape[2] == 8
+    assert original.ctc_tokenizer is original.tokenizer
 
 
 @pytest.fixture

@@ -1,0 +1,150 @@
+"""Another vocabulary: the same scores for what is kept, any text can still be written, and the originals' byte pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.exceptions import CheckpointError
+from asr.model.checkpoint import Checkpoint, load, save
+from asr.model.configuration import DecoderConfiguration, EncoderConfiguration, ModelConfiguration
+from asr.model.recognizer import Recognizer
+from asr.model.vocabulary import prune, prune_like, read_characters, read_counts, to_characters
+from asr.model.whisper import vocabulary_tokens
+from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer, TokenizerConfiguration
+from tests.model.test_whisper import MULTILINGUAL, pieces
+
+WORDS = {" learning": 5.0, " machine": 4.0, " Machine": 1.0, "学习": 3.0, " the": 90.0}
+
+
+@pytest.fixture(scope="module")
+def whole() -> Checkpoint:
+    """A small random model with Whisper's multilingual vocabulary."""
+    torch.manual_seed(0)
+    tokenizer = BytePairTokenizer(vocabulary_tokens(pieces("multilingual"), MULTILINGUAL))
+    configuration = ModelConfiguration(
+        language="multilingual",
+        tokenizer=TokenizerConfiguration(kind="byte_pair", case="keep", punctuation=True),
+        encoder=EncoderConfiguration(layers=1, width=16, heads=2, feed_forward=16),
+        decoder=DecoderConfiguration(
+            layers=1,
+            heads=2,
+            feed_forward=16,
+            prompt=("<|startoftranscript|>", "<|notimestamps|>"),
+            suppressed=(tokenizer.encode(" the")[0], 50363),
+        ),
+        ctc=False,
+    )
+    return Checkpoint(Recognizer(configuration, len(tokenizer)).eval(), tokenizer)
+
+
+def scores(checkpoint: Checkpoint, tokens: list[int]) -> torch.Tensor:
+    assert checkpoint.model.decoder is not None
+    encoded = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return checkpoint.model.decoder(torch.tensor([tokens]), encoded, torch.tensor([5]))[0]
+
+
+@pytest.fixture(scope="module")
+def pruned(whole: Checkpoint) -> Checkpoint:
+    return prune(whole, WORDS, 300)
+
+
+def test_pruning_keeps_words_bytes_and_prompt(whole: Checkpoint, pruned: Checkpoint) -> None:
+    old, new = whole.tokenizer, pruned.tokenizer
+    assert isinstance(new, BytePairTokenizer)
+    assert isinstance(old, BytePairTokenizer)
+    assert len(new) <= 300 + 3
+    assert {bytes([n]) for n in range(256)} <= set(new.pieces.values())
+    for word in WORDS:
+        assert [new.pieces[n] for n in new.encode(word)] == [old.pieces[n] for n in old.encode(word)]
+    assert new.tokens[new.stop] == "<|endoftext|>"
+    assert {token for token in new.tokens if token.startswith("<|")} == {
+        "<|endoftext|>",
+        "<|startoftranscript|>",
+        "<|notimestamps|>",
+    }
+
+
+def test_kept_tokens_have_the_same_scores(whole: Checkpoint, pruned: Checkpoint) -> None:
+    text = " machine learning"
+    old, new = whole.tokenizer.encode(text), pruned.tokenizer.encode(text)
+    place = [whole.tokenizer.tokens.index(token) for token in pruned.tokenizer.tokens]
+    torch.testing.assert_close(scores(pruned, new), scores(whole, old)[:, place])
+    assert pruned.model.configuration.decoder is not None
+    # The only suppressed token that is left keeps its meaning.
+    suppressed = pruned.model.configuration.decoder.suppressed
+    assert [pruned.tokenizer.symbol(n) for n in suppressed] == [" the", ""]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(st.characters(exclude_categories=("Cs",)), max_size=30))
+def test_any_text_can_be_written(pruned: Checkpoint, text: str) -> None:
+    assert pruned.tokenizer.decode(pruned.tokenizer.encode(text)) == text
+
+
+def test_pruning_like_another(whole: Checkpoint, pruned: Checkpoint) -> None:
+    again = prune_like(whole, pruned)
+    assert again.tokenizer.tokens == pruned.tokenizer.tokens
+    assert again.model.configuration == pruned.model.configuration
+    with pytest.raises(CheckpointError, match="has byte pairs that the model to prune has not"):
+        prune_like(pruned, whole)
+
+
+def test_characters_start_from_their_byte_pairs(whole: Checkpoint, tmp_path: Path) -> None:
+    prompt = ["<|zh|>", "<|transcribe|>", "<|notimestamps|>"]
+    model = to_characters(whole, "机器学习py", "zh", prompt)
+    save(model, tmp_path, "# card\n")
+    model = load(tmp_path)
+    tokenizer = model.tokenizer
+    assert isinstance(tokenizer, CharacterTokenizer)
+    assert tokenizer.decode(tokenizer.encode("机器学习 py!")) == "机器学习 py"
+    assert tokenizer.decode(range(len(tokenizer))) == "py习器学机"
+    rows = model.model.state_dict()["decoder.token_embedding.weight"]
+    original = whole.model.state_dict()["decoder.token_embedding.weight"]
+    assert isinstance(whole.tokenizer, BytePairTokenizer)
+    for character in "机器学习":
+        expected = original[whole.tokenizer.encode(character)].mean(dim=0)
+        torch.testing.assert_close(rows[tokenizer.encode(character)[0]], expected)
+    torch.testing.assert_close(rows[tokenizer.stop], original[whole.tokenizer.stop])
+    decoder = model.model.configuration.decoder
+    assert decoder is not None
+    assert decoder.prompt == ("<sos>", "<zh>", "<transcribe>", "<notimestamps>")
+    torch.testing.assert_close(rows[tokenizer.identifier("<zh>")], original[whole.tokenizer.identifier("<|zh|>")])
+    assert model.model.ctc is not None
+    assert model.ctc_tokenizer is tokenizer
+    # The new head says blank, and the encoder gets no gradient from it yet.
+    encoded = model.model.encode(torch.randn(1, 16000), torch.tensor([16000]))
+    encoded.values.retain_grad()
+    log_probabilities = model.model.ctc_log_probabilities(encoded)
+    assert bool((log_probabilities.argmax(dim=-1) == tokenizer.blank).all())
+    log_probabilities[..., 5].sum().backward()
+    assert encoded.values.grad is not None
+    assert not encoded.values.grad.any()
+
+
+def test_characters_have_no_byte_pairs_to_prune(whole: Checkpoint) -> None:
+    model = to_characters(whole, "机器学习", "zh")
+    with pytest.raises(CheckpointError, match="byte pairs"):
+        prune(model, WORDS, 300)
+    with pytest.raises(CheckpointError, match="byte pairs"):
+        to_characters(model, "机器学习", "zh")
+
+
+def test_files_of_words_and_characters(tmp_path: Path) -> None:
+    (tmp_path / "words").write_text("tea\t30\nmilk\n\n", encoding="utf-8")
+    counts = read_counts(tmp_path / "words")
+    assert counts[" tea"] == 30
+    assert counts[" Tea"] == 3
+    assert counts["Milk"] == 0.05
+    (tmp_path / "bad").write_text("tea\tmany\n", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"bad, line 1: 'many' is not a count; write word<tab>count\."):
+        read_counts(tmp_path / "bad")
+    (tmp_path / "text").write_text("机器 Py\n", encoding="utf-8")
+    assert read_characters(tmp_path / "text") == set("机器py")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_characters(tmp_path / "none")
