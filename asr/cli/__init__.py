@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import sys
 
-from asr.cli import corpora, explanation, language_models, models, scoring, training, transcription
+from asr.cli import corpora, explanation, language_models, models, scoring, synthesis, training, transcription
 from asr.cli.root import app
 from asr.exceptions import AsrError
 
-__all__ = ["app", "corpora", "explanation", "language_models", "main", "models", "scoring", "training", "transcription"]
+__all__ = ["app", "corpora", "explanation", "language_models", "main", "models", "scoring", "synthesis", "training", "transcription"]
 
 
 def main() -> None:
