@@ -11,7 +11,18 @@ from asr.cli import corpora, explanation, language_models, models, scoring, synt
 from asr.cli.root import app
 from asr.exceptions import AsrError
 
-__all__ = ["app", "corpora", "explanation", "language_models", "main", "models", "scoring", "synthesis", "training", "transcription"]
+__all__ = [
+    "app",
+    "corpora",
+    "explanation",
+    "language_models",
+    "main",
+    "models",
+    "scoring",
+    "synthesis",
+    "training",
+    "transcription",
+]
 
 
 def main() -> None:

@@ -18,12 +18,16 @@ def synthesize(
     voices: Annotated[Path, typer.Option(help="Folder of Kokoro's voices (.bin).", show_default=False)],
     output: Annotated[Path, typer.Option(help="Folder for audio, table.jsonl and shar.", show_default=False)],
     hours: Annotated[float, typer.Option(min=0, help="Stop when there are so many hours of speech.")] = 15.0,
-    voice: Annotated[list[str] | None, typer.Option(help="A voice that speaks; may be given again.", show_default="zf_*, zm_*")] = None,
+    voice: Annotated[
+        list[str] | None, typer.Option(help="A voice that speaks; may be given again.", show_default="zf_*, zm_*")
+    ] = None,
     timbre: Annotated[
         list[str] | None,
         typer.Option(help="A voice that lends only its sound; may be given again.", show_default="those of other languages"),
     ] = None,
-    without: Annotated[list[str] | None, typer.Option(help="A voice to leave out; may be given again.", show_default=False)] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="A voice to leave out; may be given again.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the voices drawn.")] = 0,
 ) -> None:
     """Make a corpus of Mandarin speech with Kokoro; the same command goes on where it stopped."""
@@ -54,11 +58,13 @@ def sentences(
     sources: Annotated[list[Path], typer.Argument(help="Texts, UTF-8.", show_default=False)],
     output: Annotated[Path, typer.Option(help="File for the sentences, one a line.", show_default=False)],
     limit: Annotated[int, typer.Option(min=1, help="Sentences at most.")] = 20_000,
+    templates: Annotated[int, typer.Option(min=0, help="Sentences by templates among them, at most every third.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the templates.")] = 0,
     choose: Annotated[bool, typer.Option("--choose/--all", help="Rare characters first, or all in order.")] = True,
 ) -> None:
     """Cut Mandarin texts into sentences to be spoken, so ordered that every common character is heard."""
     from asr.exceptions import ConfigurationError
-    from asr.synthesis.sentences import clean, select
+    from asr.synthesis.sentences import clean, mix, select
 
     found: list[str] = []
     for source in sources:
@@ -68,6 +74,10 @@ def sentences(
             raise ConfigurationError(f"{source}: cannot be read ({error}); give UTF-8 text.") from error
         found += (sentence for line in lines for sentence in clean(line))
     chosen = list(select(found, limit)) if choose else list(dict.fromkeys(found))[:limit]
+    if templates:
+        from asr.synthesis.templates import templates as draw
+
+        chosen = list(mix(chosen, draw(templates, seed)))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text("".join(f"{sentence}\n" for sentence in chosen), encoding="utf-8")
     print(f"{len(chosen):,} of {len(found):,} sentences -> {output}")

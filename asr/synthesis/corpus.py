@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,7 +146,7 @@ def synthesize(
             audio = Path("audio", f"{index // _FOLDER_SIZE:04d}", f"{identifier}.flac")
             (output / audio).parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(output / audio, samples, SAMPLE_RATE, subtype="PCM_16")
-            row = {"id": identifier, "audio": audio.as_posix(), "text": spoken(written), "written": written}
+            row: dict[str, object] = {"id": identifier, "audio": audio.as_posix(), "text": spoken(written), "written": written}
             row |= {"speaker": casting.speaker, "duration": round(len(samples) / SAMPLE_RATE, 4), **asdict(casting)}
             table.write(json.dumps(row, ensure_ascii=False) + "\n")
             table.flush()
@@ -188,22 +189,29 @@ def pack(output: Path, shard_size: int = _SHARD_SIZE) -> list[Path]:
 
     folder = output / "shar"
     rows = list(read_table(output / TABLE).values())
+    folder.mkdir(parents=True, exist_ok=True)
     shards = []
     for number, first in enumerate(range(0, len(rows), shard_size)):
         shard = rows[first : first + shard_size]
         cuts_file = folder / f"cuts.{number:06d}.jsonl.gz"
         shards.append(cuts_file)
-        finished = folder / f"complete.{number:06d}"
-        if finished.exists():
+        if _length(cuts_file) == shard_size:
             continue
         cuts = CutSet.from_cuts(
-            to_cuts(
-                [Utterance(row["id"], output / row["audio"], row["text"], row["speaker"], 0) for row in shard], str(output)
-            )
+            to_cuts([Utterance(row["id"], output / row["audio"], row["text"], row["speaker"], 0) for row in shard], str(output))
         )
         with SharWriter(str(folder), fields={"recording": "flac"}, shard_size=None, shard_suffix=f".{number:06d}") as writer:
             for cut in cuts:
                 writer.write(cut)
-        if len(shard) == shard_size:
-            finished.touch()
     return shards
+
+
+def _length(cuts_file: Path) -> int:
+    """Cuts in a shard's list; it is written to its end after the recordings are."""
+    if not cuts_file.is_file():
+        return 0
+    try:
+        with gzip.open(cuts_file, "rt", encoding="utf-8") as lines:
+            return sum(1 for _ in lines)
+    except (OSError, EOFError):
+        return 0

@@ -97,7 +97,9 @@ def read_voices(folder: Path, names: Sequence[str] = ()) -> dict[str, Voice]:
     found = {path.stem: path for path in sorted(folder.glob("*.bin"))}
     missing = [name for name in names if name not in found]
     if missing or not found:
-        raise ConfigurationError(f"{folder}: holds no voice {', '.join(missing) or '(.bin)'}; it has {', '.join(found) or 'none'}.")
+        raise ConfigurationError(
+            f"{folder}: holds no voice {', '.join(missing) or '(.bin)'}; it has {', '.join(found) or 'none'}."
+        )
     voices = {}
     for name in names or found:
         values = np.fromfile(found[name], dtype=np.float32)

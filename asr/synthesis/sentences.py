@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -97,7 +98,7 @@ def select(sentences: Iterable[str], limit: int, common: frozenset[str] | None =
     heapq.heapify(queue)
     given = 0
     while queue and given < limit:
-        before, index = heapq.heappop(queue)
+        _before, index = heapq.heappop(queue)
         now = -gain(characters[index], len(candidates[index]))
         if queue and now > queue[0][0] + 1e-12:
             heapq.heappush(queue, (now, index))
@@ -105,3 +106,12 @@ def select(sentences: Iterable[str], limit: int, common: frozenset[str] | None =
         heard.update(characters[index])
         given += 1
         yield candidates[index]
+
+
+def mix(sentences: Iterable[str], others: Iterable[str]) -> Iterator[str]:
+    """After every second sentence one of the others, which are left out where they come again."""
+    waiting = iter(dict.fromkeys(others))
+    for number, sentence in enumerate(sentences, start=1):
+        yield sentence
+        if number % 2 == 0:
+            yield from itertools.islice(waiting, 1)
