@@ -17,7 +17,9 @@ class DecoderChoice(str, Enum):
 
     autoregressive = "autoregressive"
     joint = "joint"
+    rescoring = "rescoring"
     ctc = "ctc"
+    ctc_beam = "ctc-beam"
 
 
 Decoder = Annotated[

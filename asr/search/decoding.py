@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from torch import Tensor
 
@@ -11,10 +12,13 @@ from asr.exceptions import ConfigurationError
 from asr.model.recognizer import Encoded, Recognizer
 from asr.search.beam import BeamOptions, beam_search
 from asr.search.ctc import ctc_greedy_search
+from asr.search.ctc_beam import ctc_beam_search
 from asr.search.ctc_prefix import CtcPrefixScorer
 from asr.search.greedy import greedy_search
+from asr.search.hearing import Hearing
 from asr.search.hypothesis import Hypothesis
 from asr.search.options import DecodingOptions
+from asr.search.rescoring import decoder_scores, rescore
 from asr.search.scorers import PrefixScorer
 from asr.text.tokenizer import Tokenizer
 
@@ -44,30 +48,83 @@ def decode(
         ConfigurationError: the model has not what the options ask for.
     """
     options = options.resolved(model)
+    ctc_tokenizer = ctc_tokenizer or tokenizer
+    shared = ctc_tokenizer.tokens == tokenizer.tokens
+    if options.decoder == "joint" and not shared:
+        raise ConfigurationError(
+            "the CTC head writes other tokens than the decoder, so that joint search cannot add their scores; "
+            "use --decoder rescoring."
+        )
     if options.decoder == "ctc":
-        return ctc_greedy_search(model, ctc_tokenizer or tokenizer, encoded)
-    ctc_weight = (options.ctc_weight or 0.0) if options.decoder == "joint" else 0.0
-    scorers: list[tuple[float, PrefixScorer]] = []
-    if options.decoder == "joint":
-        if ctc_tokenizer is not None and ctc_tokenizer.tokens != tokenizer.tokens:
-            raise ConfigurationError(
-                "the CTC head writes other tokens than the decoder, so that joint search cannot add their scores; "
-                "use --decoder rescoring."
+        return ctc_greedy_search(model, ctc_tokenizer, encoded)
+    by_ctc = model.ctc_log_probabilities(encoded) if model.ctc is not None else None
+    size, n_best = options.beam_size or 1, options.n_best
+    if options.decoder == "ctc-beam":
+        scorers = _scorers(options, ctc_tokenizer, encoded)
+        bonus = options.length_bonus or 0.0
+        return _joined(ctc_beam_search(cast(Tensor, by_ctc), encoded.lengths, ctc_tokenizer, size, n_best, scorers, bonus))
+
+    hearings = None
+    if by_ctc is not None:
+        best_paths = ctc_greedy_search(model, ctc_tokenizer, encoded)
+        hearings = [Hearing(best, tokenizer, ctc_tokenizer) for best in best_paths]
+    heard = [hearing.repeats for hearing in hearings] if hearings else None
+    prompt, ctc_weight = options.prompt, options.ctc_weight or 0.0
+    if options.decoder == "rescoring":
+        assert by_ctc is not None
+        if shared:
+            found = ctc_beam_search(by_ctc, encoded.lengths, tokenizer, size, size)
+            found = decoder_scores(model, tokenizer, encoded, found, prompt)
+        else:
+            beam = BeamOptions(size, n_best=size, threshold=options.beam_threshold)
+            found = beam_search(model, tokenizer, encoded, sample_lengths, beam, prompt, heard=heard)
+        found = rescore(
+            found,
+            by_ctc,
+            encoded.lengths,
+            tokenizer,
+            ctc_tokenizer,
+            ctc_weight=ctc_weight,
+            length_bonus=options.length_bonus or 0.0,
+            language_model=options.language_model,
+            language_model_weight=options.language_model_weight or 0.0,
+        )
+    else:
+        scorers = _scorers(options, tokenizer, encoded)
+        if options.decoder == "joint":
+            assert by_ctc is not None
+            scorer = CtcPrefixScorer(by_ctc, encoded.lengths, tokenizer.blank, tokenizer.stop)
+            scorers.append((ctc_weight, scorer))
+        if size == 1 and not scorers:
+            found = [[each] for each in greedy_search(model, tokenizer, encoded, sample_lengths, prompt, heard)]
+        else:
+            beam = BeamOptions(
+                size,
+                n_best=n_best,
+                threshold=options.beam_threshold,
+                length_bonus=options.length_bonus or 0.0,
+                length_normalization=options.length_normalization,
+                decoder_weight=1 - ctc_weight if options.decoder == "joint" else 1.0,
             )
-        log_probabilities = model.ctc_log_probabilities(encoded)
-        scorers.append((ctc_weight, CtcPrefixScorer(log_probabilities, encoded.lengths, tokenizer.blank, tokenizer.stop)))
-    if options.language_model is not None:
-        scorer = options.language_model.scorer(tokenizer, len(encoded.lengths), encoded.values.device)
-        scorers.append((options.language_model_weight or 0.0, scorer))
-    if options.beam_size == 1 and not scorers:
-        return greedy_search(model, tokenizer, encoded, sample_lengths, options.prompt)
-    beam = BeamOptions(
-        size=options.beam_size or 1,
-        n_best=options.n_best,
-        threshold=options.beam_threshold,
-        length_bonus=options.length_bonus or 0.0,
-        length_normalization=options.length_normalization,
-        decoder_weight=1 - ctc_weight,
-    )
-    found = beam_search(model, tokenizer, encoded, sample_lengths, beam, options.prompt, scorers)
-    return [replace(best, alternatives=tuple(others)) for best, *others in found]
+            found = beam_search(model, tokenizer, encoded, sample_lengths, beam, prompt, scorers, heard)
+    hypotheses = _joined([several[:n_best] for several in found])
+    if hearings:
+        # A decoder that stops at once has not heard what CTC is sure of.
+        for number, (hypothesis, hearing) in enumerate(zip(hypotheses, hearings, strict=True)):
+            if not hypothesis.text and hearing.has_speech():
+                hypotheses[number] = hearing.best
+    return hypotheses
+
+
+def _scorers(options: DecodingOptions, tokenizer: Tokenizer, encoded: Encoded) -> list[tuple[float, PrefixScorer]]:
+    """What is asked beside the model, with its weight."""
+    if options.language_model is None:
+        return []
+    scorer = options.language_model.scorer(tokenizer, len(encoded.lengths), encoded.values.device)
+    return [(options.language_model_weight or 0.0, scorer)]
+
+
+def _joined(found: Sequence[Sequence[Hypothesis]]) -> list[Hypothesis]:
+    """The best of each utterance with the others as its alternatives; nothing where nothing was found."""
+    nothing = Hypothesis("", (), (), float("-inf"), "length")
+    return [replace(several[0], alternatives=tuple(several[1:])) if several else nothing for several in found]

@@ -96,7 +96,11 @@ class _NgramScorer:
         return self._model.score(self._contexts, self._mapping[candidates.cpu()]).double().to(candidates.device)
 
     def advance(self, rows: Tensor, tokens: Tensor) -> None:
-        self._contexts = self._model.advance(self._contexts[rows.cpu()], self._mapping[tokens.cpu()])
+        contexts, tokens = self._contexts[rows.cpu()], tokens.cpu()
+        grows = (tokens >= 0).nonzero()[:, 0]
+        if len(grows):
+            contexts[grows] = self._model.advance(contexts[grows], self._mapping[tokens[grows]])
+        self._contexts = contexts
 
 
 class _Words(Protocol):
@@ -190,7 +194,7 @@ class _TokenwiseScorer:
 
     def advance(self, rows: Tensor, tokens: Tensor) -> None:
         self._states = [
-            self._words.follow(self._states[row], self._written(token))[1]
+            self._words.follow(self._states[row], self._written(token))[1] if token >= 0 else self._states[row]
             for row, token in zip(rows.tolist(), tokens.tolist(), strict=True)
         ]
 
@@ -223,7 +227,7 @@ class _WordScorer:
         texts = []
         for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
             state, written = self._texts[row]
-            symbol = self._symbols[token]
+            symbol = self._symbols[token] if token >= 0 else ""
             if symbol.startswith(" "):
                 state, written = self._ended(state, written)[1], ""
             texts.append((state, written + symbol))

@@ -13,11 +13,12 @@ from asr.model.recognizer import Recognizer
 if TYPE_CHECKING:
     from asr.search.language_model import LanguageModel
 
-DecoderName = Literal["autoregressive", "joint", "ctc"]
+DecoderName = Literal["autoregressive", "joint", "rescoring", "ctc", "ctc-beam"]
 DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 # What the names need of a model.
-_NEED_DECODER = ("autoregressive", "joint")
-_NEED_CTC = ("joint", "ctc")
+_NEED_DECODER = ("autoregressive", "joint", "rescoring")
+_NEED_CTC = ("joint", "rescoring", "ctc", "ctc-beam")
+_GREEDY = ("autoregressive", "ctc")
 _DEFAULTS = DecodingConfiguration(ctc_weight=0.3, length_bonus=0.0, language_model_weight=0.3)
 
 
@@ -27,14 +28,18 @@ class DecodingOptions:
 
     - ``autoregressive``: the decoder, greedy or in a beam.
     - ``joint``: one beam search over the decoder's score and CTC's prefix score (Watanabe et al. 2017).
+    - ``rescoring``: texts of CTC's beam, or of the decoder's where CTC writes other tokens, which decoder, CTC and
+      language model then score as a whole.
     - ``ctc``: the best path of the CTC head.
+    - ``ctc-beam``: prefix beam search over the CTC head (Hannun et al. 2014).
 
     None is the model's own choice, where its configuration has one for the decoder in question.
 
     Attributes:
         decoder: who writes.
         prompt: the decoder's start tokens, instead of the model's own.
-        beam_size: texts that are followed at a time; 1 is greedy search. Without a choice 1, or 10 for ``joint``.
+        beam_size: texts that are followed at a time; 1 is greedy search. Without a choice 1
+            for ``autoregressive`` and 10 for the others.
         n_best: hypotheses of an utterance; all but the best are its ``alternatives``.
         beam_threshold: texts whose score is so much below the best of their length are dropped.
         ctc_weight: share of CTC in a joint score.
@@ -81,7 +86,7 @@ class DecodingOptions:
             values = (getattr(each, name) for each in (self, own, _DEFAULTS))
             return next(float(value) for value in values if value is not None)
 
-        beam_size = self.beam_size or own.beam_size or (10 if decoder == "joint" else 1)
+        beam_size = self.beam_size or own.beam_size or (1 if decoder in _GREEDY else 10)
         if beam_size < 1 or self.n_best < 1:
             raise ConfigurationError(f"beam size {beam_size} with {self.n_best} best is not possible; give 1 or more.")
         ctc_weight = choose("ctc_weight")
@@ -91,12 +96,13 @@ class DecodingOptions:
         if weight < 0:
             raise ConfigurationError(f"language model weight {weight} is below 0; give 0 or more.")
         if decoder == "ctc" and self.language_model is not None and weight > 0:
-            raise ConfigurationError("the best path of CTC asks no language model; use another --decoder.")
+            raise ConfigurationError("the best path of CTC asks no language model; use --decoder ctc-beam.")
         language_model = self.language_model if weight > 0 else None
         if language_model is None and weight > 0 and own.language_model is not None and folder is not None:
             from asr.search.language_model import load
 
             language_model = load(folder / own.language_model)
+        beam_size = 1 if decoder == "ctc" else beam_size
         return replace(
             self,
             decoder=decoder,
@@ -110,7 +116,7 @@ class DecodingOptions:
     def describe(self) -> str:
         """The search in a few words, for tables of results; of resolved options."""
         words = [str(self.decoder), "greedy" if self.beam_size == 1 else f"beam {self.beam_size}"]
-        if self.decoder == "joint":
+        if self.decoder in ("joint", "rescoring"):
             words.append(f"CTC {self.ctc_weight:g}")
         if self.language_model is not None:
             words.append(f"language model {self.language_model_weight:g}")

@@ -27,4 +27,7 @@ class PrefixScorer(Protocol):
         """
 
     def advance(self, rows: Tensor, tokens: Tensor) -> None:
-        """Go on with the texts ``rows``, int64 (new rows,), each followed by one of ``tokens``, int64 (new rows,)."""
+        """Go on with the texts ``rows``, int64 (new rows,), each followed by one of ``tokens``, int64 (new rows,).
+
+        A CTC beam search gives -1 in place of a token for a text that stays as it is.
+        """

@@ -9,6 +9,7 @@ import torch
 
 from asr.exceptions import ConfigurationError
 from asr.model.recognizer import Encoded
+from asr.search.beam import BeamOptions, beam_search
 from asr.search.decoding import decode
 from asr.search.greedy import greedy_search
 from asr.search.hypothesis import Hypothesis
@@ -57,9 +58,8 @@ def test_beam_1_is_greedy_search(seed: int) -> None:
     model = test_greedy.recognizer(seed, suppressed=(0, 1, 2), suppressed_at_start=(3, 4))
     encoded, samples = test_greedy.random_encoded()
     greedy = greedy_search(model, test_greedy.TOKENIZER, encoded, samples)
-    # A joint search without CTC's weight goes through the beam search, of one.
-    beam = decode(model, test_greedy.TOKENIZER, encoded, samples, DecodingOptions("joint", beam_size=1, ctc_weight=0.0))
-    for one, other in zip(greedy, beam, strict=True):
+    beam = beam_search(model, test_greedy.TOKENIZER, encoded, samples, BeamOptions(size=1))
+    for one, (other,) in zip(greedy, beam, strict=True):
         assert one.tokens == other.tokens
         assert one.finish_reason == other.finish_reason
         assert one.score == pytest.approx(other.score, abs=1e-4)
