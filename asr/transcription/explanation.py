@@ -219,7 +219,7 @@ def label(tokenizer: CharacterTokenizer | BytePairTokenizer, token: int) -> str:
     if not text:
         return tokenizer.tokens[token]
     if "\ufffd" in text and isinstance(tokenizer, BytePairTokenizer):
-        return f"<{base64.b64decode(tokenizer.tokens[token]).hex(' ')}>"
+        return f"<{base64.b64decode(tokenizer.tokens[token]).hex(' ').replace(' ', '·')}>"
     return text
 
 

@@ -166,7 +166,7 @@ def test_tokens_are_shown_as_they_are_read(english: Checkpoint) -> None:
     tokenizer = english.tokenizer
     assert label(tokenizer, tokenizer.stop) == "<|endoftext|>"
     (first, *_) = tokenizer.encode("机")
-    assert re.fullmatch(r"<e6( [0-9a-f]{2})*>", label(tokenizer, first))
+    assert re.fullmatch(r"<e6(·[0-9a-f]{2})*>", label(tokenizer, first))
     assert label(untrained().tokenizer, 4) == " "
 
 
