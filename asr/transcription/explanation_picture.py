@@ -64,7 +64,7 @@ class _Sheet:
         self.row = 0.22 if steps <= 34 else 0.17
         self.ctc_height = 0.16 * len(e.ctc.symbols) if e.ctc else 0.0
         self.square = (_WIDTH - 2 * _LEFT - _RIGHT) / 2
-        self.height = 2.3 + 2.5 + self.row * steps + (self.ctc_height + 0.7 if e.ctc else 0) + self.square + 2.0
+        self.height = 2.3 + 2.5 + self.row * steps + (self.ctc_height + 0.9 if e.ctc else 0) + self.square + 2.0
         self.height += 0.8 + 0.34 * steps if steps else 0
         self.figure = Figure(figsize=(_WIDTH, self.height), facecolor="white")
         FigureCanvasAgg(self.figure)
@@ -138,12 +138,16 @@ class _Sheet:
         if e.ctc:
             axes = self.axes(_LEFT, self.ctc_height)
             self._rows(axes, e.ctc.probabilities, e.position_seconds, "Oranges", [*e.ctc.symbols], 7.5)
-            axes = self.axes(_LEFT, 0.22)
+            axes = self.axes(_LEFT, 0.36)
             axes.set(xlim=(0, shown), ylim=(0, 1))
             axes.set_ylabel("CTC path", rotation=0, ha="right", va="center", color=_SOFT)
-            for n, token in enumerate(e.ctc.path):
-                if token and (n == 0 or token != e.ctc.path[n - 1]):
-                    axes.text((n + 0.5) * e.position_seconds, 0.5, visible(e.ctc.symbols[token]), ha="center", va="center")
+            emitted = [n for n, token in enumerate(e.ctc.path) if token and (n == 0 or token != e.ctc.path[n - 1])]
+            for place, n in enumerate(emitted):
+                # Neighbours take turns on two lines, so that they do not touch.
+                axes.text(
+                    (n + 0.5) * e.position_seconds, 0.72 - 0.46 * (place % 2), visible(e.ctc.symbols[e.ctc.path[n]]),
+                    ha="center", va="center", fontsize=8.5,
+                )
         # The lowest axes carry the seconds of all.
         axes.set_xticks(np.arange(0, shown + 1e-6, 0.5 if shown < 12 else 2))
         axes.set_xlabel("seconds; the dashed line is the end of the recording", color=_SOFT)
