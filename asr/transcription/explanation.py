@@ -6,7 +6,6 @@ sees only what is to its left, so reading the whole text at once computes what t
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -180,7 +179,7 @@ def explain(checkpoint: Checkpoint, path: str | Path, start: float = 0.0, durati
     steps: tuple[Step, ...] = ()
     weights = DecoderWeights()
     if model.decoder is None:
-        (hypothesis,) = ctc_greedy_search(model, checkpoint.tokenizer, encoded)
+        (hypothesis,) = ctc_greedy_search(model, checkpoint.ctc_tokenizer, encoded)
     else:
         (hypothesis,) = greedy_search(model, checkpoint.tokenizer, encoded, lengths)
         prompt = model.decoder.configuration.prompt
@@ -219,7 +218,7 @@ def label(tokenizer: CharacterTokenizer | BytePairTokenizer, token: int) -> str:
     if not text:
         return tokenizer.tokens[token]
     if "\ufffd" in text and isinstance(tokenizer, BytePairTokenizer):
-        return f"<{base64.b64decode(tokenizer.tokens[token]).hex(' ').replace(' ', '·')}>"
+        return f"<{tokenizer.pieces[token].hex(' ').replace(' ', '·')}>"
     return text
 
 
@@ -284,7 +283,7 @@ def _candidate(tokenizer: CharacterTokenizer | BytePairTokenizer, probabilities:
 
 
 def _posteriors(checkpoint: Checkpoint, encoded: Encoded, shown: int) -> CtcPosteriors:
-    tokenizer = checkpoint.tokenizer
+    tokenizer = checkpoint.ctc_tokenizer
     probabilities = checkpoint.model.ctc_log_probabilities(encoded)[0, :shown].exp().cpu()
     path = probabilities.argmax(dim=-1).tolist()
     rows = list(dict.fromkeys((tokenizer.blank, *path)))

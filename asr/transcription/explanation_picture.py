@@ -145,8 +145,12 @@ class _Sheet:
             for place, n in enumerate(emitted):
                 # Neighbours take turns on two lines, so that they do not touch.
                 axes.text(
-                    (n + 0.5) * e.position_seconds, 0.72 - 0.46 * (place % 2), visible(e.ctc.symbols[e.ctc.path[n]]),
-                    ha="center", va="center", fontsize=8.5,
+                    (n + 0.5) * e.position_seconds,
+                    0.72 - 0.46 * (place % 2),
+                    visible(e.ctc.symbols[e.ctc.path[n]]),
+                    ha="center",
+                    va="center",
+                    fontsize=8.5,
                 )
         # The lowest axes carry the seconds of all.
         axes.set_xticks(np.arange(0, shown + 1e-6, 0.5 if shown < 12 else 2))

@@ -49,13 +49,14 @@ def welcome(english: Checkpoint, data: Path) -> Explanation:
     return explain(english, data / "welcome.wav")
 
 
-def untrained(decoder: bool = True, block: str = "transformer") -> Checkpoint:
+def untrained(decoder: bool = True, block: str = "transformer", characters: str | None = None) -> Checkpoint:
     torch.manual_seed(3)
     tokenizer = CharacterTokenizer.build(["the quick brown fox jumps over the lazy dog"])
     settings = ModelConfiguration(
         front_end=FilterbankConfiguration(mels=40),
         encoder=EncoderConfiguration(block=block, layers=2, width=32, heads=4, feed_forward=64),
         decoder=DecoderConfiguration(layers=3, heads=2, feed_forward=64) if decoder else None,
+        ctc_characters=characters,
     )
     return Checkpoint(Recognizer(settings, len(tokenizer)).eval(), tokenizer)
 
@@ -134,9 +135,9 @@ def test_merged_weights_are_sums_and_means(positions: int, shown: int, factor: i
     torch.testing.assert_close(merged.sum(dim=-1), torch.ones(1, 2, cells))
 
 
-@pytest.mark.parametrize("block", ["transformer", "conformer"])
-def test_characters_and_ctc(data: Path, block: str) -> None:
-    checkpoint = untrained(block=block)
+@pytest.mark.parametrize(("block", "characters"), [("transformer", None), ("conformer", None), ("transformer", "zyx wvu")])
+def test_characters_and_ctc(data: Path, block: str, characters: str | None) -> None:
+    checkpoint = untrained(block=block, characters=characters)
     found = explain(checkpoint, data / "weather.wav", start=1.0, duration=1.5)
     assert found.duration == 1.5
     assert found.hypothesis.finish_reason != "stop"
@@ -148,7 +149,7 @@ def test_characters_and_ctc(data: Path, block: str) -> None:
     samples = torch.from_numpy(files.read(data / "weather.wav", 1.0, 1.5))[None]
     with torch.inference_mode():
         posteriors = model.ctc_log_probabilities(model.encode(samples, torch.tensor([samples.shape[1]])))[0].exp()
-    numbers = [0, *(checkpoint.tokenizer.identifier(symbol) for symbol in found.ctc.symbols[1:])]
+    numbers = [0, *(checkpoint.ctc_tokenizer.identifier(symbol) for symbol in found.ctc.symbols[1:])]
     np.testing.assert_allclose(found.ctc.probabilities, posteriors[:, numbers].T.numpy(), atol=1e-6)
     assert [numbers[row] for row in found.ctc.path] == posteriors.argmax(dim=-1).tolist()
     assert 'class=""' in page(found, "untrained")
