@@ -65,6 +65,9 @@ class _Source(Protocol):
     def count(self) -> int | None:
         """Samples per channel that the header promises; None if it does not say."""
 
+    def promised(self) -> float | None:
+        """Seconds that the header speaks of, be it a guess."""
+
     def blocks(self, start: int, stop: int | None) -> Iterator[Samples]:
         """Decode ``(samples, channels)`` from sample ``start`` to before ``stop``, or to the end."""
 
@@ -82,6 +85,25 @@ def inspect(path: str | Path) -> AudioInformation:
         if count == 0:
             raise AudioError(f"{path}: holds no samples; give a recording that is longer than nothing.")
         return AudioInformation(source.rate, source.channels, count / source.rate)
+
+
+def estimate(path: str | Path) -> float | None:
+    """Seconds that a file promises to last, without decoding it; None if it does not say, or cannot be read."""
+    try:
+        with _open(path) as source:
+            return source.promised()
+    except AudioError:
+        return None
+
+
+def count_channels(path: str | Path) -> int:
+    """Number of a file's channels, from its header.
+
+    Raises:
+        AudioError: as ``inspect``.
+    """
+    with _open(path) as source:
+        return source.channels
 
 
 def read(path: str | Path, start: float = 0.0, duration: float | None = None, channel: int | None = None) -> Samples:
@@ -113,10 +135,10 @@ def read(path: str | Path, start: float = 0.0, duration: float | None = None, ch
     return np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
 
 
-def stream(path: str | Path, seconds: float = 30.0, channel: int | None = None) -> Iterator[Samples]:
+def stream(path: str | Path, seconds: float = 30.0, channel: int | None = None, track: int = 0) -> Iterator[Samples]:
     """Read a file as consecutive 16 kHz mono blocks of ``seconds``, the last one shorter; together they are ``read``.
 
-    Memory is a few blocks, whatever the length of the file.
+    Of a video with several audio tracks, ``track`` says which. Memory is a few blocks, whatever the length of the file.
 
     Raises:
         AudioError: as ``read``; of what is found late, such as truncation, when the stream gets there.
@@ -126,7 +148,7 @@ def stream(path: str | Path, seconds: float = 30.0, channel: int | None = None) 
         raise AudioError(f"{path}: cannot be read in blocks of {seconds} s; give a positive number of seconds.")
     waiting: list[Samples] = []
     held = 0
-    for block in _resampled(path, 0, None, channel):
+    for block in _resampled(path, 0, None, channel, track):
         waiting.append(block)
         held += len(block)
         if held >= size:
@@ -139,9 +161,9 @@ def stream(path: str | Path, seconds: float = 30.0, channel: int | None = None) 
         yield np.concatenate(waiting)
 
 
-def _resampled(path: str | Path, first: int, last: int | None, channel: int | None) -> Iterator[Samples]:
+def _resampled(path: str | Path, first: int, last: int | None, channel: int | None, track: int = 0) -> Iterator[Samples]:
     """Blocks of the 16 kHz samples from ``first`` to before ``last``; at least one, none of them empty."""
-    with _open(path) as source:
+    with _open(path, track) as source:
         rate = source.rate
         if channel is not None and not 0 <= channel < source.channels:
             raise AudioError(f"{path}: has no channel {channel}; choose one from 0 to {source.channels - 1}.")
@@ -202,7 +224,7 @@ def _mono(path: str | Path, blocks: Iterator[Samples], channel: int | None) -> I
 
 
 @contextmanager
-def _open(path: str | Path) -> Iterator[_Source]:
+def _open(path: str | Path, track: int = 0) -> Iterator[_Source]:
     """Open a file with libsndfile, else with FFmpeg; failures of either, then and later, become an ``AudioError``."""
     _check_file(Path(path))
     import av
@@ -215,9 +237,14 @@ def _open(path: str | Path) -> Iterator[_Source]:
             with av.open(str(path), options=options, metadata_errors="replace") as container:
                 if not container.streams.audio:
                     raise AudioError(f"{path}: holds no audio track; give a sound file or a video with sound.") from None
-                yield _checked(path, _FFmpegSource(path, container))
+                count = len(container.streams.audio)
+                if not 0 <= track < count:
+                    raise AudioError(f"{path}: has no audio track {track}; choose one from 0 to {count - 1}.") from None
+                yield _checked(path, _FFmpegSource(path, container, track))
         else:
             with handle:
+                if track:
+                    raise AudioError(f"{path}: has no audio track {track}; it is a sound file, whose only track is 0.")
                 yield _checked(path, _LibsndfileSource(path, handle))
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path}: is truncated or damaged ({_sentence(error)}); copy or export it again.") from error
@@ -270,6 +297,10 @@ class _LibsndfileSource:
         frames: int = self.handle.frames
         return frames if frames < 1 << 62 else None
 
+    def promised(self) -> float | None:
+        count = self.count()
+        return None if count is None else count / self.rate
+
     def blocks(self, start: int, stop: int | None) -> Iterator[Samples]:
         count = self.count()
         end = count if stop is None else stop if count is None else min(stop, count)
@@ -295,9 +326,9 @@ class _LibsndfileSource:
 
 
 class _FFmpegSource:
-    def __init__(self, path: str | Path, container: Any) -> None:
+    def __init__(self, path: str | Path, container: Any, track: int) -> None:
         self.path, self.container = path, container
-        self.stream = container.streams.audio[0]
+        self.stream = container.streams.audio[track]
         self.rate: int = self.stream.codec_context.sample_rate or 0
         self.channels: int = self.stream.codec_context.channels or 1
 
@@ -313,6 +344,10 @@ class _FFmpegSource:
     def count(self) -> int | None:
         # A container's duration may count an encoder's delay or another track: only decoding says how much there is.
         return None
+
+    def promised(self) -> float | None:
+        duration = self.container.duration
+        return self._duration() or (None if duration is None else float(duration / 1e6))
 
     def blocks(self, start: int, stop: int | None) -> Iterator[Samples]:
         import av

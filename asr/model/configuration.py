@@ -70,6 +70,13 @@ class DecodingConfiguration(StrictModel):
     language_model_weight: float | None = Field(None, ge=0)
 
 
+class ConfidenceConfiguration(StrictModel):
+    """From a word's log-odds under the decoder to those of its being right; ``asr calibrate`` measures both."""
+
+    slope: float = Field(1.0, gt=0)
+    offset: float = 0.0
+
+
 class ModelConfiguration(StrictModel):
     """The whole model; ``width`` of the decoder is the encoder's."""
 
@@ -78,6 +85,7 @@ class ModelConfiguration(StrictModel):
     tokenizer: TokenizerConfiguration = Field(default_factory=TokenizerConfiguration)  # type: ignore[arg-type]
     encoder: EncoderConfiguration = Field(default_factory=EncoderConfiguration)  # type: ignore[arg-type]
     decoder: DecoderConfiguration | None = Field(default_factory=DecoderConfiguration)  # type: ignore[arg-type]
+    confidence: ConfidenceConfiguration = Field(default_factory=ConfidenceConfiguration)  # type: ignore[arg-type]
     ctc: bool = Field(True, description="whether a CTC head stands on the encoder")
     decoding: DecodingConfiguration = Field(default_factory=DecodingConfiguration)  # type: ignore[arg-type]
     ctc_characters: str | None = Field(

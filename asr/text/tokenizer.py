@@ -112,6 +112,10 @@ class CharacterTokenizer:
             return " "
         return "" if len(text) > 1 and text.startswith("<") else text
 
+    def piece(self, token: int) -> bytes:
+        """The UTF-8 of one token, empty for a special one."""
+        return self.symbol(token).encode()
+
     def identifier(self, token: str) -> int:
         """Number of a token that is known to be in the vocabulary."""
         return self._numbers[" " if token == SPACE else token]
@@ -181,7 +185,11 @@ class BytePairTokenizer:
 
     def symbol(self, token: int) -> str:
         """The text of one token, empty for a special one."""
-        return self.pieces[token].decode("utf-8", errors="replace") if token in self.pieces else ""
+        return self.piece(token).decode("utf-8", errors="replace")
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of one token, which may end within a character; empty for a special one."""
+        return self.pieces.get(token, b"")
 
     def identifier(self, token: str) -> int:
         """Number of a special token."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from asr.audio import files
 from asr.audio.files import SAMPLE_RATE
+from asr.audio.segmentation import is_silent
 from asr.exceptions import AudioError
 from asr.model.checkpoint import Checkpoint
 from asr.model.decoder import Decoder, DecoderWeights
@@ -27,7 +28,6 @@ from asr.search.ctc import ctc_greedy_search
 from asr.search.greedy import forbidden_tokens, greedy_search
 from asr.search.hypothesis import Hypothesis
 from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer
-from asr.transcription.segments import is_silent
 
 LONGEST_SECONDS = 30.0
 # Added silence that is shown; the rest of it is one number a row.

@@ -1,9 +1,10 @@
-"""From audio files to text: a model that is loaded once, and batches that are filled across files."""
+"""From recordings to text: a model that is loaded once, and batches that are filled across recordings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,50 +12,40 @@ import torch
 from numpy.typing import NDArray
 
 from asr import pretrained
+from asr.audio import files
+from asr.audio.files import SAMPLE_RATE
+from asr.audio.segmentation import LONGEST_SECONDS, EnergySegmenter, Segment, Segmenter, SpeechSegmenter
+from asr.audio.voice_activity import VoiceDetector
 from asr.exceptions import AsrError, ConfigurationError
 from asr.model import checkpoint as model_folder
 from asr.model.checkpoint import Checkpoint
+from asr.model.recognizer import Encoded
 from asr.search.decoding import decode
 from asr.search.hypothesis import Hypothesis
 from asr.search.options import DecodingOptions
-from asr.transcription.segments import Segment, is_silent, segments
+from asr.transcription.recordings import Recording
+from asr.transcription.timestamps import align
+from asr.transcription.transcript import Failure, Transcript, TranscriptSegment, Word, join
 
-# Segments of several files that are sorted by length before they are batched.
+# Segments of several recordings that are sorted by length before they are batched.
 _BATCHES_AHEAD = 8
+_BLOCK_SECONDS = 10.0
+# A converter that is overdriven gives its largest value again and again; more than this share harms the text.
+_FULL_SCALE, _CLIPPED_SHARE = 0.999, 0.01
 
 
-@dataclass(frozen=True)
-class TranscriptSegment:
-    """A stretch of a recording, in seconds, with its hypothesis."""
+@dataclass
+class _Job:
+    """A recording on its way: what has been read and decoded of it."""
 
-    start: float
-    end: float
-    hypothesis: Hypothesis
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """What was said in a file.
-
-    Attributes:
-        path: the file.
-        text: all of the text.
-        duration: length of the recording in seconds.
-        segments: its stretches in order.
-    """
-
-    path: Path
-    text: str
-    duration: float
-    segments: tuple[TranscriptSegment, ...]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A file that could not be transcribed, and why."""
-
-    path: Path
-    error: AsrError
+    recording: Recording
+    results: list[TranscriptSegment | None] = field(default_factory=list)
+    waiting: int = 0
+    read: bool = False
+    samples: int = 0
+    clipped: int = 0
+    removed: tuple[tuple[float, float], ...] = ()
+    error: AsrError | None = None
 
 
 class Transcriber:
@@ -64,14 +55,29 @@ class Transcriber:
         checkpoint: model and tokenizer.
         options: which part of the model writes the text, and how it is searched; None: what suits the model.
         batch_size: segments decoded together.
+        voice_detection: leave out what is not speech; otherwise recordings are cut where they are quietest.
+        timestamps: also find out when each word was said.
+        longest: seconds of a segment.
     """
 
-    def __init__(self, checkpoint: Checkpoint, options: DecodingOptions | None = None, batch_size: int = 8) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        options: DecodingOptions | None = None,
+        batch_size: int = 8,
+        voice_detection: bool = True,
+        timestamps: bool = False,
+        longest: float = LONGEST_SECONDS,
+    ) -> None:
         if batch_size < 1:
             raise ConfigurationError(f"batch size {batch_size} is not possible; give 1 or more.")
         self.checkpoint = checkpoint
         self.options = (options or DecodingOptions()).resolved(checkpoint.model, checkpoint.folder)
         self.batch_size = batch_size
+        self.voice_detection = voice_detection
+        self.timestamps = timestamps
+        self.longest = longest
+        self._detector: VoiceDetector | None = None
 
     def transcribe(self, path: str | Path) -> Transcript:
         """Transcribe one file.
@@ -84,84 +90,128 @@ class Transcriber:
             raise result.error
         return result
 
-    def transcribe_all(self, paths: Iterable[Path]) -> Iterator[Transcript | Failure]:
-        """Transcribe files in order; a file that cannot be read becomes a ``Failure`` and the others go on."""
-        pending: list[tuple[Path, list[Segment], AsrError | None]] = []
-        waiting = 0
-        for path in paths:
-            pieces: list[Segment] = []
-            error = None
-            done: list[TranscriptSegment] = []
+    def transcribe_all(
+        self, recordings: Iterable[Recording | Path], on_progress: Callable[[float], None] | None = None
+    ) -> Iterator[Transcript | Failure]:
+        """Transcribe recordings; results come in their order.
+
+        Segments of all of them are pooled, sorted by length and decoded in full batches. What is held are the segments
+        of 8 batches, however long or many the recordings are. One that cannot be read becomes a ``Failure`` and the
+        others go on.
+
+        Args:
+            on_progress: told seconds of audio as they are done.
+        """
+        jobs: deque[_Job] = deque()
+        pool: list[tuple[_Job, int, Segment]] = []
+        report = on_progress or (lambda _: None)
+        for recording in recordings:
+            job = _Job(recording if isinstance(recording, Recording) else Recording(recording))
+            jobs.append(job)
             try:
-                for segment in segments(path):
-                    pieces.append(segment)
-                    # A long file is decoded as it is read, so that its samples need not be kept.
-                    if len(pieces) >= _BATCHES_AHEAD * self.batch_size:
-                        done += self._segments(pieces)
-                        pieces = []
+                for segment in self._read(job, report):
+                    pool.append((job, len(job.results), segment))
+                    job.results.append(None)
+                    job.waiting += 1
+                    if len(pool) >= _BATCHES_AHEAD * self.batch_size:
+                        self._decode_pool(pool, report)
             except AsrError as failure:
-                error, pieces = failure, []
-            if done:
-                yield from self._finish(pending)
-                pending, waiting = [], 0
-                if error is not None:
-                    yield Failure(path, error)
-                else:
-                    yield _transcript(path, done + self._segments(pieces))
-                continue
-            pending.append((path, pieces, error))
-            waiting += len(pieces)
-            if waiting >= _BATCHES_AHEAD * self.batch_size:
-                yield from self._finish(pending)
-                pending, waiting = [], 0
-        yield from self._finish(pending)
+                job.error = failure
+                pool = [each for each in pool if each[0] is not job]
+                job.waiting = 0
+            job.read = True
+            while jobs and jobs[0].read and not jobs[0].waiting:
+                yield _result(jobs.popleft())
+        self._decode_pool(pool, report)
+        for job in jobs:
+            yield _result(job)
 
     def decode(self, samples: list[NDArray[np.float32]]) -> list[Hypothesis]:
         """Decode one batch of waveforms, float32 (samples,) at 16 kHz."""
-        model, tokenizer = self.checkpoint.model, self.checkpoint.tokenizer
+        encoded, lengths = self._encode(samples)
+        return self._search(encoded, lengths)
+
+    def decode_segments(self, segments: list[Segment]) -> list[TranscriptSegment]:
+        """Decode one batch of segments, with the times of their words if the transcriber gives times."""
+        encoded, lengths = self._encode([segment.samples for segment in segments])
+        hypotheses = self._search(encoded, lengths)
+        words: list[tuple[Word, ...]] | list[None] = [None] * len(segments)
+        if self.timestamps:
+            words = align(self.checkpoint, encoded, hypotheses, segments, self.options)
+        return [
+            TranscriptSegment(segment.start, segment.end, hypothesis, found)
+            for segment, hypothesis, found in zip(segments, hypotheses, words, strict=True)
+        ]
+
+    def segmenter(self, longest: float | None = None, pause: float = 1.0) -> Segmenter:
+        """What cuts one recording."""
+        longest = longest or self.longest
+        if not self.voice_detection:
+            return EnergySegmenter(longest)
+        self._detector = self._detector or VoiceDetector()
+        return SpeechSegmenter(self._detector, longest, pause)
+
+    @torch.inference_mode()
+    def _encode(self, samples: list[NDArray[np.float32]]) -> tuple[Encoded, torch.Tensor]:
+        model = self.checkpoint.model
         device = next(model.parameters()).device
         lengths = torch.tensor([len(each) for each in samples])
         waveforms = torch.zeros(len(samples), max(int(lengths.max()), 1))
         for row, each in enumerate(samples):
             waveforms[row, : len(each)] = torch.from_numpy(each)
-        with torch.inference_mode():
-            encoded = model.encode(waveforms.to(device), lengths.to(device))
-            return decode(model, tokenizer, encoded, lengths, self.options, self.checkpoint.ctc_tokenizer)
+        return model.encode(waveforms.to(device), lengths.to(device)), lengths
 
-    def _finish(self, pending: list[tuple[Path, list[Segment], AsrError | None]]) -> Iterator[Transcript | Failure]:
-        results = iter(self._segments([piece for _, pieces, _ in pending for piece in pieces]))
-        for path, pieces, error in pending:
-            if error is not None:
-                yield Failure(path, error)
-            else:
-                yield _transcript(path, [next(results) for _ in pieces])
+    @torch.inference_mode()
+    def _search(self, encoded: Encoded, lengths: torch.Tensor) -> list[Hypothesis]:
+        checkpoint = self.checkpoint
+        return decode(checkpoint.model, checkpoint.tokenizer, encoded, lengths, self.options, checkpoint.ctc_tokenizer)
 
-    def _segments(self, pieces: list[Segment]) -> list[TranscriptSegment]:
-        """Decode segments in batches of similar length; results are in the order given."""
-        nothing = Hypothesis("", (), (), 0.0, "stop")
-        found = [nothing] * len(pieces)
-        audible = [index for index, piece in enumerate(pieces) if not is_silent(piece.samples)]
-        audible.sort(key=lambda index: len(pieces[index].samples))
-        for first in range(0, len(audible), self.batch_size):
-            rows = audible[first : first + self.batch_size]
-            for row, hypothesis in zip(rows, self.decode([pieces[row].samples for row in rows]), strict=True):
-                found[row] = hypothesis
-        return [
-            TranscriptSegment(piece.start, piece.start + piece.duration, hypothesis)
-            for piece, hypothesis in zip(pieces, found, strict=True)
-        ]
+    def _read(self, job: _Job, report: Callable[[float], None]) -> Iterator[Segment]:
+        """Segments of a recording as it is read; what is left out is done with."""
+        recording = job.recording
+        segmenter = self.segmenter()
+        counted = 0
+        blocks = files.stream(recording.path, _BLOCK_SECONDS, recording.channel, recording.track)
+        for block in blocks:
+            job.samples += len(block)
+            job.clipped += int((np.abs(block) >= _FULL_SCALE).sum())
+            yield from segmenter.push(block)
+            for start, end in segmenter.removed[counted:]:
+                report(end - start)
+            counted = len(segmenter.removed)
+        yield from segmenter.finish()
+        for start, end in segmenter.removed[counted:]:
+            report(end - start)
+        job.removed = tuple(segmenter.removed)
+
+    def _decode_pool(self, pool: list[tuple[_Job, int, Segment]], report: Callable[[float], None]) -> None:
+        """Decode all segments of the pool in batches of similar length, and empty it."""
+        pool.sort(key=lambda each: len(each[2].samples))
+        for first in range(0, len(pool), self.batch_size):
+            rows = pool[first : first + self.batch_size]
+            for (job, index, segment), result in zip(rows, self.decode_segments([row[2] for row in rows]), strict=True):
+                job.results[index] = result
+                job.waiting -= 1
+                report(segment.duration)
+        pool.clear()
 
 
 def load(
-    name: str | Path = "en", device: str = "auto", options: DecodingOptions | None = None, batch_size: int = 8
+    name: str | Path = "en",
+    device: str = "auto",
+    options: DecodingOptions | None = None,
+    batch_size: int = 8,
+    voice_detection: bool = True,
+    timestamps: bool = False,
 ) -> Transcriber:
-    """Load an embedded model by name, or a checkpoint folder.
+    """Load an embedded model by name, or a checkpoint folder; for the rest see ``Transcriber``.
 
     Raises:
         CheckpointError: there is no such model.
         ConfigurationError: the device is not there, or the model has not what the options ask for.
     """
-    return Transcriber(model_folder.load(pretrained.find(name), choose_device(device)), options, batch_size)
+    checkpoint = model_folder.load(pretrained.find(name), choose_device(device))
+    return Transcriber(checkpoint, options, batch_size, voice_detection, timestamps)
 
 
 def choose_device(device: str) -> str:
@@ -177,6 +227,16 @@ def choose_device(device: str) -> str:
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _transcript(path: Path, parts: list[TranscriptSegment]) -> Transcript:
-    text = " ".join(part.hypothesis.text for part in parts if part.hypothesis.text)
-    return Transcript(path, text, parts[-1].end if parts else 0.0, tuple(parts))
+def _result(job: _Job) -> Transcript | Failure:
+    path = job.recording.path
+    if job.error is not None:
+        return Failure(path, job.error)
+    segments = [result for result in job.results if result is not None]
+    if job.recording.speaker is not None:
+        segments = [replace(segment, speaker=job.recording.speaker) for segment in segments]
+    warnings = []
+    if job.clipped > _CLIPPED_SHARE * job.samples:
+        share = 100 * job.clipped / job.samples
+        warnings.append(f"{path}: {share:.0f} % of the samples are clipped, which harms the text; record at a lower level.")
+    text = join(segment.text for segment in segments)
+    return Transcript(path, text, job.samples / SAMPLE_RATE, tuple(segments), job.removed, tuple(warnings))
