@@ -22,8 +22,9 @@ def load(
     device: str = "auto",
     options: DecodingOptions | None = None,
     batch_size: int = 8,
+    precision: str = "auto",
 ) -> Transcriber:
     """Load an embedded model by name, or a checkpoint folder; see ``asr.transcription.transcriber.load``."""
     from asr.transcription import transcriber
 
-    return transcriber.load(name, device, options, batch_size)
+    return transcriber.load(name, device, options, batch_size, precision=precision)

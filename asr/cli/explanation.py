@@ -27,7 +27,7 @@ def explain(
 
     if output is None and png is None:
         raise typer.BadParameter("name a page with --output, a picture with --png, or both", param_hint="--output")
-    found = run(load(model, device.value).checkpoint, audio, start, duration)
+    found = run(load(model, device.value, precision="float32").checkpoint, audio, start, duration)
     name = Path(model).name
     if output is not None:
         explanation_page.write(found, output, name)

@@ -23,6 +23,15 @@ class DeviceChoice(str, Enum):
     cuda = "cuda"
 
 
+class PrecisionChoice(str, Enum):
+    """Arithmetic of the linear layers."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
+
+
 @app.callback()
 def root() -> None:
     """Speech recognition: transcribe audio files, train on recipes, score word error rates."""

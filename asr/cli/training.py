@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from asr.cli import decoding
-from asr.cli.root import DeviceChoice, app
+from asr.cli.root import DeviceChoice, PrecisionChoice, app
 
 
 @app.command()
@@ -48,6 +48,7 @@ def evaluate(
     normalizer: Annotated[str, typer.Option(help="none, basic, english or mandarin.")] = "english",
     batch_size: Annotated[int, typer.Option(min=1, help="Utterances decoded together.")] = 16,
     device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
+    precision: Annotated[PrecisionChoice, typer.Option(help="Of the linear layers.")] = PrecisionChoice.auto,
     readme: Annotated[Path | None, typer.Option(help="README whose results table gets the row.", show_default=False)] = None,
 ) -> None:
     """Decode a manifest, score it, and write a row of the results table."""
@@ -69,6 +70,7 @@ def evaluate(
         normalizer=normalizer,
         batch_size=batch_size,
         device=device.value,
+        precision=precision.value,
         readme=readme,
         command=shlex.join(["asr", *sys.argv[1:]]),
     )

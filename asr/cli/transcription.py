@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli import decoding
-from asr.cli.root import DeviceChoice, app
+from asr.cli.root import DeviceChoice, PrecisionChoice, app
 from asr.exceptions import AsrError
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def transcribe(
     language_model_weight: decoding.LanguageModelWeight = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Segments decoded together.")] = 8,
     device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
+    precision: Annotated[PrecisionChoice, typer.Option(help="Of the linear layers.")] = PrecisionChoice.auto,
 ) -> None:
     """Transcribe audio files. One file without --output-dir prints its text alone on stdout.
 
@@ -99,7 +100,13 @@ def transcribe(
         )
         work = _Work(
             lambda: load(
-                model, device.value, options, batch_size, vad, timestamps or bool(formats.NEED_WORDS.intersection(wanted))
+                model,
+                device.value,
+                options,
+                batch_size,
+                vad,
+                timestamps or bool(formats.NEED_WORDS.intersection(wanted)),
+                precision.value,
             ),
             output_dir,
             wanted,

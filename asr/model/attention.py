@@ -153,6 +153,7 @@ class MultiHeadAttention(nn.Module):
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
+        self.joint: nn.Module | None = None  # query, key and value of self-attention in one product
 
     def forward(
         self,
@@ -178,12 +179,16 @@ class MultiHeadAttention(nn.Module):
         Returns:
             The output (batch, length, width), and the weights (batch, heads, length, positions) or None.
         """
-        query = self._split(self.query(inputs))
         if memory is not None and cache is not None and cache.length:
+            query = self._split(self.query(inputs))
             keys, values = cache.read()
         else:
-            source = inputs if memory is None else memory
-            keys, values = self._split(self.key(source)), self._split(self.value(source))
+            if self.joint is not None and memory is None:
+                parts = self.joint(inputs).chunk(3, dim=-1)
+            else:
+                source = inputs if memory is None else memory
+                parts = (self.query(inputs), self.key(source), self.value(source))
+            query, keys, values = (self._split(part) for part in parts)
             if self.rotary:
                 offset = cache.length if cache is not None else 0
                 query, keys = rotate(query, offset), rotate(keys, offset)

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from asr import configuration
 from asr.exceptions import CheckpointError
 from asr.model.configuration import ModelConfiguration
+from asr.model.precision import Precision, quantize, quantize_rows, to_bfloat16
 from asr.model.recognizer import Recognizer
 from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer, read_tokens, write_tokens
 
@@ -34,6 +35,7 @@ class Checkpoint:
     model: Recognizer
     tokenizer: CharacterTokenizer | BytePairTokenizer
     folder: Path | None = None
+    precision: Precision = "float32"
 
     @property
     def ctc_tokenizer(self) -> CharacterTokenizer | BytePairTokenizer:
@@ -64,8 +66,13 @@ def save(
     (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Read a checkpoint folder; the model is in evaluation mode and float32.
+def load(folder: Path, device: torch.device | str = "cpu", precision: Precision = "float32") -> Checkpoint:
+    """Read a checkpoint folder; the model is in evaluation mode.
+
+    Args:
+        folder: with the files that ``save`` writes.
+        device: where to compute.
+        precision: of the computation, whatever the storage; only a float32 model can be trained or saved again.
 
     Raises:
         CheckpointError: a file is missing or does not fit the configuration.
@@ -81,16 +88,20 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
     with torch.device("meta"), _NoInitialization():
         model = Recognizer(settings, len(tokenizer))
     try:
-        weights = unpack(load_file(folder / WEIGHTS))
+        weights = unpack(load_file(folder / WEIGHTS), keep_rows=precision == "int8")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error}); copy or download it again.") from error
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     weights = {n: v.view(shapes[n]) if n in shapes and v.numel() == shapes[n].numel() else v for n, v in weights.items()}
-    mistakes = _mismatch(model.state_dict(), weights)
+    mistakes = _mismatch(model.state_dict(), {name: value for name, value in weights.items() if not name.endswith(".scale")})
     if mistakes:
         raise CheckpointError(f"{folder / WEIGHTS}: does not fit {CONFIGURATION} ({mistakes}); use files of one checkpoint.")
-    model.load_state_dict(weights, assign=True)
-    return Checkpoint(model.eval().to(device), tokenizer, folder)
+    if precision == "int8":
+        quantize(model, weights)
+    model.load_state_dict(unpack(weights), assign=True)
+    if precision == "bfloat16":
+        to_bfloat16(model)
+    return Checkpoint(model.eval().to(device), tokenizer, folder, precision)
 
 
 def pack(weights: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
@@ -103,10 +114,7 @@ def pack(weights: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
                 packed[name], packed[f"{name}.scale"] = _pack_six(rows)
                 continue
             if value.dim() == 2:
-                # The largest weight of a row becomes 127.
-                scale = rows.abs().amax(dim=1).clamp(min=1e-12) / 127
-                packed[name] = (rows / scale[:, None]).round().to(torch.int8)
-                packed[f"{name}.scale"] = scale
+                packed[name], packed[f"{name}.scale"] = quantize_rows(rows)
                 continue
         if value.is_floating_point():
             packed[name] = value.to(torch.float32 if storage == "float32" else torch.float16).contiguous()
@@ -115,8 +123,11 @@ def pack(weights: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
     return packed
 
 
-def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Stored weights in float32; a matrix of six bits has its rows flat, as wide as the packing says."""
+def unpack(packed: dict[str, Tensor], keep_rows: bool = False) -> dict[str, Tensor]:
+    """Stored weights in float32; a matrix of six bits has its rows flat, as wide as the packing says.
+
+    With ``keep_rows`` matrices of eight bits stay as they are stored, their scales beside them.
+    """
     weights: dict[str, Tensor] = {}
     for name, value in packed.items():
         if name.endswith(".scale"):
@@ -126,6 +137,8 @@ def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
             weights[name] = value.float()
         elif value.dtype == torch.uint8:
             weights[name] = _unpack_six(value, scale)
+        elif keep_rows:
+            weights[name], weights[f"{name}.scale"] = value, scale
         else:
             weights[name] = value.float() * scale[:, None].float()
     return weights

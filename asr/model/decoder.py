@@ -81,7 +81,8 @@ class Decoder(nn.Module):
         super().__init__()
         c = configuration
         self.configuration = c
-        self.token_embedding = nn.Embedding(vocabulary, width)
+        self.token_embedding: nn.Module = nn.Embedding(vocabulary, width)
+        self.output: nn.Module | None = None  # stands in for the token embedding where that is not a float matrix
         nn.init.normal_(self.token_embedding.weight, std=width**-0.5)
         self.position_embedding: nn.Parameter | None = None
         if c.positions == "learned":
@@ -137,4 +138,7 @@ class Decoder(nn.Module):
 
     def project(self, hidden: Tensor) -> Tensor:
         """Scores of the vocabulary, float32: (..., width) -> (..., vocabulary)."""
-        return nn.functional.linear(hidden, self.token_embedding.weight.to(hidden.dtype)).float()
+        if self.output is not None:
+            return cast(Tensor, self.output(hidden))
+        weight = cast(Tensor, self.token_embedding.weight)
+        return nn.functional.linear(hidden, weight.to(hidden.dtype)).float()

@@ -15,6 +15,9 @@ from asr.model.decoder import Decoder
 from asr.model.encoder import Encoder
 from asr.text.tokenizer import CharacterTokenizer
 
+# A processor encodes so many frames together, or one utterance: more would leave its caches and give no speed in return.
+_FRAMES_AT_ONCE = 1500
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -74,8 +77,17 @@ class Recognizer(nn.Module):
 
         Each layer's self-attention (batch, heads, positions, positions) is added to ``weights`` if given.
         """
-        dtype = next(self.encoder.parameters()).dtype
-        return Encoded(*self.encoder(features.to(dtype), lengths, weights))
+        features = features.to(next(self.encoder.parameters()).dtype)
+        rows = max(1, _FRAMES_AT_ONCE // max(features.shape[1], 1))
+        if torch.is_grad_enabled() or not features.is_cpu or weights is not None or len(features) <= rows:
+            return Encoded(*self.encoder(features, lengths, weights))
+        parts = []
+        for first in range(0, len(features), rows):
+            some = lengths[first : first + rows]
+            parts.append(self.encoder(features[first : first + rows, : max(int(some.max()), 1)], some))
+        most = max(values.shape[1] for values, _ in parts)
+        padded = [nn.functional.pad(values, (0, 0, 0, most - values.shape[1])) for values, _ in parts]
+        return Encoded(torch.cat(padded), torch.cat([positions for _, positions in parts]))
 
     def ctc_log_probabilities(self, encoded: Encoded) -> Tensor:
         """Log-probabilities of each token of the CTC head at each position, float32 (batch, positions, tokens)."""
@@ -103,8 +115,10 @@ class Recognizer(nn.Module):
         return int(self.encoder.positions(frames))
 
     def parameter_counts(self) -> dict[str, int]:
-        """Number of parameters of each part."""
-        parts = {"encoder": self.encoder, "decoder": self.decoder, "ctc": self.ctc}
+        """Number of parameters of each part, counted before weights are brought to eight bits."""
+        with torch.device("meta"):
+            whole = Recognizer(self.configuration, self.vocabulary)
+        parts = {"encoder": whole.encoder, "decoder": whole.decoder, "ctc": whole.ctc}
         return {
             name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items() if part is not None
         }

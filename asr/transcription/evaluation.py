@@ -26,6 +26,7 @@ def evaluate(
     normalizer: str = "english",
     batch_size: int = 16,
     device: str = "auto",
+    precision: str = "auto",
     readme: Path | None = None,
     command: str = "",
 ) -> str:
@@ -44,7 +45,7 @@ def evaluate(
         AsrError: the model, the manifest or an audio file cannot be used; nothing is scored then, since a score
             without some utterances is not that of the set.
     """
-    transcriber = load(model, device, options, batch_size)
+    transcriber = load(model, device, options, batch_size, precision=precision)
     cuts = sorted(manifests.load(manifest), key=lambda cut: float(cut.duration))
     references = {cut.supervisions[0].id: cut.supervisions[0].text or "" for cut in cuts}
     hypotheses: dict[str, Hypothesis] = {}
@@ -82,7 +83,7 @@ def _row(score: Score, transcriber: Transcriber, model: str, manifest: Path, rea
         score,
         data_set=manifest.name.removesuffix(".jsonl.gz"),
         model=Path(model).name,
-        decoder=f"{transcriber.options.describe()}, batch {transcriber.batch_size}",
+        decoder=f"{transcriber.options.describe()}, batch {transcriber.batch_size}, {transcriber.checkpoint.precision}",
         interval=(interval.low, interval.high),
         real_time_factor=real_time_factor,
         parameters=sum(transcriber.checkpoint.model.parameter_counts().values()),

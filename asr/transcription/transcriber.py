@@ -19,6 +19,7 @@ from asr.audio.voice_activity import VoiceDetector
 from asr.exceptions import AsrError, ConfigurationError
 from asr.model import checkpoint as model_folder
 from asr.model.checkpoint import Checkpoint
+from asr.model.precision import choose as choose_precision
 from asr.model.recognizer import Encoded
 from asr.search.decoding import decode
 from asr.search.hypothesis import Hypothesis
@@ -203,14 +204,18 @@ def load(
     batch_size: int = 8,
     voice_detection: bool = True,
     timestamps: bool = False,
+    precision: str = "auto",
 ) -> Transcriber:
     """Load an embedded model by name, or a checkpoint folder; for the rest see ``Transcriber``.
 
+    ``precision`` is float32, bfloat16, int8 (linear layers in eight bits), or auto: see ``asr.model.precision.choose``.
+
     Raises:
         CheckpointError: there is no such model.
-        ConfigurationError: the device is not there, or the model has not what the options ask for.
+        ConfigurationError: the device is not there or cannot compute so, or the model has not what the options ask for.
     """
-    checkpoint = model_folder.load(pretrained.find(name), choose_device(device))
+    device = choose_device(device)
+    checkpoint = model_folder.load(pretrained.find(name), device, choose_precision(precision, device))
     return Transcriber(checkpoint, options, batch_size, voice_detection, timestamps)
 
 

@@ -41,7 +41,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: ch
 
 @pytest.fixture(scope="module")
 def english() -> Checkpoint:
-    return asr.load("en").checkpoint
+    return asr.load("en", precision="float32").checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,148 @@
+"""Arithmetic of a loaded model: float32, bfloat16, or linear layers in eight bits.
+
+In eight bits a weight matrix has one scale for each row (as ``checkpoint.save`` stores it), and every position's vector
+is brought to eight bits by its own largest value when it arrives. Sums are exact integers. A position therefore gets
+the same result whatever stands beside it in the batch, which one scale for the whole batch would not give.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from asr.exceptions import ConfigurationError
+from asr.model.attention import MultiHeadAttention
+from asr.model.recognizer import Recognizer
+
+Precision = Literal["float32", "bfloat16", "int8"]
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+_ENGINE = "fbgemm"
+
+
+def choose(precision: str, device: str) -> Precision:
+    """What ``auto`` is: on a processor int8 where FBGEMM has kernels for it (x86 with AVX2), otherwise float32; on a GPU
+    bfloat16 where it computes in it (compute capability 8), otherwise float32.
+
+    Raises:
+        ConfigurationError: the name is unknown, or the device cannot compute in it.
+    """
+    eight_bits = device == "cpu" and _ENGINE in torch.backends.quantized.supported_engines
+    if precision == "auto":
+        if device == "cpu":
+            return "int8" if eight_bits else "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if precision not in PRECISIONS:
+        raise ConfigurationError(f"precision '{precision}' is unknown; give one of {', '.join(PRECISIONS)}.")
+    if precision == "int8" and not eight_bits:
+        reason = "only computed on a CPU" if device != "cpu" else "not computed on this processor"
+        raise ConfigurationError(f"precision 'int8' is {reason}; give auto, float32 or bfloat16.")
+    return cast(Precision, precision)
+
+
+def quantize_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eight bits for each weight and one scale for each row; the largest weight of a row becomes 127.
+
+    Args:
+        matrix: (rows, columns).
+
+    Returns:
+        int8 (rows, columns) and float32 (rows,); their product is the matrix, rounded.
+    """
+    scale = matrix.float().abs().amax(dim=1).clamp(min=1e-12) / 127
+    return (matrix.float() / scale[:, None]).round().to(torch.int8), scale
+
+
+class QuantizedLinear(nn.Module):
+    """A linear layer with weights and inputs in eight bits; for inference on a CPU.
+
+    Args:
+        rows: int8 (outputs, inputs).
+        scale: float32 (outputs,).
+        bias: float32 (outputs,) or None.
+    """
+
+    bias: Tensor | None
+
+    def __init__(self, rows: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.register_buffer("bias", None if bias is None else bias.float(), persistent=False)
+        # Without VNNI the kernel adds pairs of products in 16 bits, which inputs of 8 bits would overflow.
+        self.steps = 127 if torch.cpu._is_vnni_supported() else 63
+        zeros = torch.zeros(len(rows), dtype=torch.int64)
+        matrix = torch._make_per_channel_quantized_tensor(rows.contiguous(), scale.double(), zeros, 0)
+        before = torch.backends.quantized.engine
+        try:
+            torch.backends.quantized.engine = _ENGINE
+            self.packed = torch.ops.quantized.linear_prepack(matrix, None)
+        finally:
+            torch.backends.quantized.engine = before
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs), float32."""
+        # Two reductions and no copy of the inputs: the norm of infinite order is twenty times slower.
+        largest = torch.maximum(inputs.amax(-1, keepdim=True), -inputs.amin(-1, keepdim=True)).clamp_(min=1e-12)
+        outputs: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+            inputs / largest, 1 / self.steps, self.steps + 1, self.packed
+        )
+        return outputs.mul_(largest) if self.bias is None else torch.addcmul(self.bias, outputs, largest)
+
+
+class QuantizedEmbedding(nn.Module):
+    """An embedding whose rows stay in eight bits."""
+
+    rows: Tensor
+    scale: Tensor
+
+    def __init__(self, rows: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("scale", scale[:, None].float(), persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """int64 (...) -> float32 (..., width)."""
+        return self.rows[tokens] * self.scale[tokens]
+
+
+def quantize(model: Recognizer, stored: dict[str, Tensor]) -> None:
+    """Replace every linear layer, the token embedding and the output layer by their eight-bit form.
+
+    Args:
+        model: its own weights are not read.
+        stored: weights by name, float or int8 with ``.scale``; those that are used are taken out.
+    """
+
+    def take(name: str) -> tuple[Tensor, Tensor]:
+        matrix, scale = stored.pop(name), stored.pop(f"{name}.scale", None)
+        return (matrix, scale.float()) if scale is not None else quantize_rows(matrix)
+
+    def linear(*names: str) -> QuantizedLinear:
+        parts = [take(f"{name}.weight") for name in names]
+        biases = [stored.pop(f"{name}.bias", None) for name in names]
+        sizes = [len(rows) for rows, _ in parts]
+        bias = None
+        if any(each is not None for each in biases):
+            given = zip(biases, sizes, strict=True)
+            bias = torch.cat([torch.zeros(size) if each is None else each.float() for each, size in given])
+        return QuantizedLinear(torch.cat([rows for rows, _ in parts]), torch.cat([scale for _, scale in parts]), bias)
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, MultiHeadAttention) and name.endswith("self_attention"):
+            # One product for the three, so that the inputs are brought to eight bits once.
+            module.joint = linear(f"{name}.query", f"{name}.key", f"{name}.value")
+            del module.query, module.key, module.value
+        for child, layer in list(module.named_children()):
+            if isinstance(layer, nn.Linear):
+                setattr(module, child, linear(f"{name}.{child}" if name else child))
+    if model.decoder is not None:
+        rows, scale = take("decoder.token_embedding.weight")
+        model.decoder.token_embedding = QuantizedEmbedding(rows, scale)
+        model.decoder.output = QuantizedLinear(rows, scale, None)
+
+
+def to_bfloat16(model: Recognizer) -> None:
+    """Encoder, decoder and CTC head in bfloat16; features and scores stay in float32."""
+    for part in (model.encoder, model.decoder, model.ctc):
+        if part is not None:
+            part.to(torch.bfloat16)
