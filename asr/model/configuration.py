@@ -20,6 +20,7 @@ class EncoderConfiguration(StrictModel):
     stem: Literal["conv2d", "conv1d"] = Field(
         "conv2d", description="conv2d: two strided 2-D convolutions, 4x shorter; conv1d: Whisper's, 2x shorter"
     )
+    stem_channels: int | None = Field(None, ge=1, description="channels of conv2d's convolutions, the width if left out")
     layers: int = Field(6, ge=1)
     width: int = Field(256, ge=2)
     heads: int = Field(4, ge=1)

@@ -16,13 +16,17 @@ from asr.model.layers import FeedForward, MaskedBatchNorm, Residual, length_mask
 
 
 class Conv2dStem(nn.Module):
-    """Convolutional subsampling by 4: two 3x3 convolutions of stride 2 over time and frequency (Dong et al. 2018)."""
+    """Convolutional subsampling by 4: two 3x3 convolutions of stride 2 over time and frequency (Dong et al. 2018).
 
-    def __init__(self, mels: int, width: int) -> None:
+    The second one's work grows with the square of ``channels``; in a small encoder it would be most of the whole.
+    """
+
+    def __init__(self, mels: int, width: int, channels: int | None = None) -> None:
         super().__init__()
-        self.first = nn.Conv2d(1, width, kernel_size=3, stride=2, padding=1)
-        self.second = nn.Conv2d(width, width, kernel_size=3, stride=2, padding=1)
-        self.project = nn.Linear(width * self.shorten(self.shorten(mels)), width)
+        channels = channels or width
+        self.first = nn.Conv2d(1, channels, kernel_size=3, stride=2, padding=1)
+        self.second = nn.Conv2d(channels, channels, kernel_size=3, stride=2, padding=1)
+        self.project = nn.Linear(channels * self.shorten(self.shorten(mels)), width)
 
     @staticmethod
     def shorten(length: int) -> int:
@@ -35,7 +39,7 @@ class Conv2dStem(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, frames, mels) -> (batch, positions, width) with lengths; frames beyond ``lengths`` must be zero."""
-        hidden = F.relu(self.first(features[:, None]))  # (batch, width, frames / 2, mels / 2)
+        hidden = F.relu(self.first(features[:, None]))  # (batch, channels, frames / 2, mels / 2)
         lengths = (lengths + 1) // 2
         # The bias makes padding non-zero; the next convolution must not see that beside the last valid frame.
         hidden = hidden * length_mask(lengths, hidden.shape[2])[:, None, :, None]
@@ -146,7 +150,7 @@ class Encoder(nn.Module):
         super().__init__()
         c = configuration
         self.configuration = c
-        self.stem = Conv1dStem(mels, c.width) if c.stem == "conv1d" else Conv2dStem(mels, c.width)
+        self.stem = Conv1dStem(mels, c.width) if c.stem == "conv1d" else Conv2dStem(mels, c.width, c.stem_channels)
         block = ConformerBlock if c.block == "conformer" else TransformerBlock
         self.layers = nn.ModuleList(block(c) for _ in range(c.layers))
         self.dropout = nn.Dropout(c.dropout)
