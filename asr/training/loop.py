@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from lhotse import CutSet
 
@@ -91,6 +92,8 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
 
     # A head that the loss leaves out has no gradient that the ranks could wait for.
     idle = settings.ctc_weight in (0, 1)
+    # accelerate remembers the first run's precision and device for the life of the process; this may be the second.
+    AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
         mixed_precision="bf16" if settings.precision == "bfloat16" else "no",
         cpu=settings.device == "cpu",

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from lhotse import CutSet
 
 from asr import configuration
+from asr.corpora import librispeech, manifests
 from asr.training.configuration import Recipe
 
 MODEL: dict[str, Any] = {
@@ -47,6 +49,23 @@ def write_tones(folder: Path, count: int) -> Path:
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Table of eight utterances."""
     return write_tones(tmp_path_factory.mktemp("tones"), 8)
+
+
+@pytest.fixture(scope="session")
+def sentences(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Manifest of eight sentences spoken for this project."""
+    return librispeech.prepare(data / "LibriSpeech", tmp_path_factory.mktemp("sentences")).subsets[0].manifest
+
+
+@pytest.fixture(scope="session")
+def librispeech_flac(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Manifest of the eight shortest of LibriSpeech's own FLAC files."""
+    folder = tmp_path_factory.mktemp("flac")
+    prepared = librispeech.prepare(corpora / "LibriSpeech-flac-sample" / "LibriSpeech", folder)
+    cuts = [cut for subset in prepared.subsets for cut in manifests.load(subset.manifest)]
+    path = folder / "eight.jsonl.gz"
+    CutSet.from_cuts(sorted(cuts, key=lambda cut: float(cut.duration))[:8]).to_file(path)
+    return path
 
 
 @pytest.fixture

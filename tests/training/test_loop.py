@@ -91,9 +91,14 @@ def without_times(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in entry.items() if key != "seconds"} for entry in entries]
 
 
-def test_a_run_killed_twice_ends_bit_for_bit_as_one_that_was_not(recipe: Make, tmp_path: Path) -> None:
-    whole = loop.train(recipe("whole", **RANDOM))
-    broken = recipe("broken", **RANDOM)
+@pytest.mark.parametrize(("source", "precision"), [("tones", "float32"), ("sentences", "bfloat16"), ("librispeech_flac", "float32")])
+def test_a_run_killed_twice_ends_bit_for_bit_as_one_that_was_not(
+    recipe: Make, tmp_path: Path, source: str, precision: str, request: pytest.FixtureRequest
+) -> None:
+    table: Path = request.getfixturevalue(source)
+    changes = {**RANDOM, "training__precision": precision, "data__batch_seconds": 4.0 if source == "tones" else 10.0}
+    whole = loop.train(recipe("whole", table=table, **changes))
+    broken = recipe("broken", table=table, **changes)
     interrupted(broken, tmp_path / "again.yaml", "step", 2)
     run = Path(broken.output)
     # Its second step was logged and is in no checkpoint.
