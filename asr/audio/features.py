@@ -20,6 +20,7 @@ from typing_extensions import Self
 
 from asr.audio.files import SAMPLE_RATE
 from asr.configuration import StrictModel
+from asr.exceptions import ConfigurationError
 
 LOG_FLOOR = torch.finfo(torch.float32).eps  # Kaldi's floor of a mel energy
 WHISPER_FFT, WHISPER_HOP, WHISPER_FLOOR = 400, 160, 1e-10
@@ -50,7 +51,7 @@ class FilterbankConfiguration(StrictModel):
     power: bool = Field(default=True, description="power spectrum; otherwise magnitudes")
     logarithm: bool = True
     normalization: Literal["none", "utterance", "global"] = "none"
-    mean: list[float] | None = Field(default=None, description="of each mel, for global normalization")
+    mean: list[float] | None = Field(default=None, description="of each mel, for global normalization; training measures it")
     standard_deviation: list[float] | None = Field(default=None, description="of each mel, for global normalization")
 
     @model_validator(mode="after")
@@ -68,7 +69,8 @@ class FilterbankConfiguration(StrictModel):
         if not self.low_frequency < self.nyquist_bound <= SAMPLE_RATE / 2:
             raise ValueError(f"frequencies {self.low_frequency} to {self.high_frequency} Hz do not fit 16 kHz audio")
         statistics = (self.mean, self.standard_deviation)
-        if self.normalization == "global" and any(s is None or len(s) != self.mels for s in statistics):
+        unfit = statistics != (None, None) and any(s is None or len(s) != self.mels for s in statistics)
+        if self.normalization == "global" and unfit:
             raise ValueError(f"global normalization needs mean and standard_deviation, {self.mels} numbers each")
         if any(deviation <= 0 for deviation in self.standard_deviation or ()):
             raise ValueError("standard_deviation must be positive")
@@ -126,6 +128,10 @@ class Filterbank(nn.Module):
             self._bands = _bands(self.filters)
             mean = inverse = None
             if configuration.normalization == "global":
+                if configuration.mean is None:
+                    raise ConfigurationError(
+                        "front_end: global normalization has no mean yet; give it, or train the model first."
+                    )
                 mean = torch.tensor(configuration.mean, dtype=torch.float32)
                 inverse = 1 / torch.tensor(configuration.standard_deviation, dtype=torch.float32)
             self.register_buffer("mean", mean, persistent=False)

@@ -140,14 +140,23 @@ class BatchLoader:
         self._edges = _edges([cut.duration for cut in self._cuts], buckets)
         limit = maximum_utterances or len(self._cuts)
         self._sizes = [max(1, min(limit, int(maximum_seconds / edge))) for edge in self._edges]
-        self._counts: dict[int, int] = {}
+        self._plans: dict[int, tuple[int, str]] = {}
 
     def count(self, number: int) -> int:
         """Batches of an epoch on this rank (the same on every rank), without reading audio."""
+        return self._plan(number)[0]
+
+    def order(self, number: int) -> str:
+        """Digest of which utterances each batch of an epoch holds on this rank, without reading audio."""
+        return self._plan(number)[1]
+
+    def _plan(self, number: int) -> tuple[int, str]:
         number = number if self._shuffle else 0
-        if number not in self._counts:
-            self._counts = {number: len(self._groups(number))}
-        return self._counts[number]
+        if number not in self._plans:
+            groups = self._groups(number)
+            names = "\n".join(" ".join(_id(cut) for cut in group) for group in groups)
+            self._plans = {number: (len(groups), hashlib.blake2b(names.encode(), digest_size=8).hexdigest())}
+        return self._plans[number]
 
     def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
         """Batches of an epoch, the first ``skip`` left out unread; with the rest exactly as without ``skip``.

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from asr import configuration as settings
-from asr.exceptions import CheckpointError
+from asr.exceptions import CheckpointError, TrainingError
 from asr.model import checkpoint as model_folder
 from asr.model.checkpoint import Checkpoint, Storage
 
@@ -39,6 +39,7 @@ class Progress:
         seconds: time spent so far, of all runs together.
         skipped: steps left out because the loss or gradient was not finite.
         skipped_in_a_row: of these, how many were the last ones.
+        order: digest of the epoch's utterances in their batches, which ``batch`` counts in.
     """
 
     epoch: int = 0
@@ -47,6 +48,7 @@ class Progress:
     seconds: float = 0.0
     skipped: int = 0
     skipped_in_a_row: int = 0
+    order: str = ""
 
 
 def write(
@@ -71,7 +73,29 @@ def write(
         optimizer: its state, as ``optimizer_tensors`` gives it.
         metrics: figures of a validation, or None.
         keep_best: how many validated checkpoints stay.
+
+    Raises:
+        CheckpointError: the disk is full or cannot be written to; the checkpoints before stay as they are.
     """
+    try:
+        return _write(run, checkpoint, card, progress, optimizer, metrics, keep_best)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(run / "checkpoints" / f"{_UNFINISHED}step-{progress.step:08d}", ignore_errors=True)
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(
+            f"{run}: the checkpoint of step {progress.step} cannot be written ({reason}); make room and go on with --resume."
+        ) from error
+
+
+def _write(
+    run: Path,
+    checkpoint: Checkpoint,
+    card: str,
+    progress: Progress,
+    optimizer: dict[str, Tensor],
+    metrics: dict[str, float] | None,
+    keep_best: int,
+) -> Path:
     folder = run / "checkpoints" / f"step-{progress.step:08d}"
     if (folder / PROGRESS).is_file() and (folder / OPTIMIZER).is_file():
         # The weights of a step are the same, so the folder stays and is complete at any time. Its place comes last:
@@ -230,6 +254,13 @@ def _flush(path: Path) -> None:
 
 
 def write_recipe(recipe: settings.StrictModel, run: Path) -> None:
-    """Keep the recipe as it was validated beside what it made."""
-    run.mkdir(parents=True, exist_ok=True)
-    settings.dump(recipe, run / "recipe.yaml")
+    """Keep the recipe as it was validated beside what it made.
+
+    Raises:
+        TrainingError: the folder cannot be made or written to.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        settings.dump(recipe, run / "recipe.yaml")
+    except OSError as error:
+        raise TrainingError(f"{run}: cannot be written ({error.strerror}); choose another output.") from error

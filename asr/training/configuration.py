@@ -24,8 +24,14 @@ class DataConfiguration(StrictModel):
     batch_seconds: float = Field(240.0, gt=0, description="audio in a batch, padding included")
     minimum_seconds: float = Field(0.1, ge=0)
     maximum_seconds: float = Field(30.0, gt=0)
+    workers: int = Field(2, ge=1, description="threads that read and augment audio ahead of use")
     nonspeech: float = Field(0.0, ge=0, le=0.5, description="share of utterances that are silence or noise without text")
     augmentation: AugmentationConfiguration = Field(default_factory=AugmentationConfiguration)  # type: ignore[arg-type]
+
+    @field_validator("train", "validation", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, paths: Any) -> Any:
+        return (paths,) if isinstance(paths, str) else paths
 
 
 class TrainingConfiguration(StrictModel):

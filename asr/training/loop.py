@@ -31,6 +31,7 @@ from asr.model.checkpoint import Checkpoint
 from asr.model.recognizer import Recognizer
 from asr.text.tokenizer import CharacterTokenizer
 from asr.training import checkpoints, curves
+from asr.training.beginning import as_configured, with_statistics
 from asr.training.checkpoints import Progress
 from asr.training.configuration import Recipe
 from asr.training.nonspeech import add_nonspeech
@@ -67,6 +68,9 @@ class Monitor(Protocol):
     def validated(self, validation: Validation, checkpoint: Path) -> None:
         """A validation is done."""
 
+    def noticed(self, message: str) -> None:
+        """Something is not as the user may expect, in one sentence."""
+
 
 def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) -> Path:
     """Train a recipe.
@@ -80,9 +84,10 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         The folder of the run.
 
     Raises:
-        TrainingError: the folder holds a run already, nothing is left to train on, or ten losses in a row were not
-            finite.
+        TrainingError: the folder holds a run already or cannot be written to, the run to go on with has another model,
+            nothing is left to train on, or ten losses in a row were not finite.
         CorpusError, ConfigurationError, CheckpointError: the data, the recipe or a checkpoint are not valid.
+        AudioError: a file of the data cannot be read any more.
     """
     settings = recipe.training
     run = Path(recipe.output)
@@ -131,7 +136,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         seed=settings.seed,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
-        workers=1,
+        workers=recipe.data.workers,
         augmentation=WaveformAugmentation(recipe.data.augmentation),
     )
     held_out = validation_loader(recipe, accelerator)
@@ -146,9 +151,13 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
     batches = loader.count(0)
     steps_in_all = settings.epochs * math.ceil(batches / settings.accumulation)
 
-    progress = Progress()
+    progress, message = Progress(), ""
     if earlier is not None:
         progress = checkpoints.read_progress(earlier)
+        if progress.batch and progress.order and progress.order != loader.order(progress.epoch):
+            # Its place would be another one's.
+            message = f"the data or their batches are not those of before; epoch {progress.epoch} begins again."
+            progress = replace(progress, batch=0)
         checkpoints.restore_optimizer(optimizer.optimizer, model, checkpoints.read_optimizer(earlier))
     if accelerator.is_main_process:
         checkpoints.write_recipe(recipe, run)
@@ -156,6 +165,8 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         _truncate_log(run / "log.jsonl", progress.step)
         if monitor:
             monitor.started(recipe, model.parameter_counts(), _describe(dropped), batches, progress)
+            if message:
+                monitor.noticed(f"{run}: {message}")
     accelerator.wait_for_everyone()
 
     def save(metrics: dict[str, float] | None) -> Path:
@@ -164,6 +175,8 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
             state = checkpoints.optimizer_tensors(optimizer.optimizer, model)
             card = _card(recipe, model, progress, metrics)
             checkpoints.write(run, checkpoint, card, progress, state, metrics, settings.keep_best)
+            if (run / "log.jsonl").is_file():
+                curves.draw(run / "log.jsonl", run / "curves.png", recipe.name)
         accelerator.wait_for_everyone()
         return folder
 
@@ -210,6 +223,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
                 progress,
                 epoch=epoch,
                 batch=first + len(group),
+                order=loader.order(epoch),
                 step=progress.step + 1,
                 seconds=base + time.monotonic() - began,
                 skipped=progress.skipped + (not finite),
@@ -289,7 +303,10 @@ def _build(recipe: Recipe, cuts: CutSet, earlier: Path | None) -> Checkpoint:
     """The model to train: of the earlier part of this run, of the parent, or new."""
     configuration = recipe.model_configuration()
     if earlier is not None:
-        return model_folder.load(earlier)
+        found = model_folder.load(earlier)
+        return Checkpoint(as_configured(found.model, configuration, recipe), found.tokenizer)
+    if configuration.front_end.normalization == "global" and configuration.front_end.mean is None:
+        configuration = configuration.model_copy(update={"front_end": with_statistics(configuration.front_end, cuts)})
     if recipe.initialize is None:
         texts = (supervision.text or "" for cut in cuts for supervision in cut.supervisions)
         tokenizer = CharacterTokenizer.build(texts, configuration.tokenizer)
@@ -342,8 +359,11 @@ def _agreed(accelerator: Accelerator, *flags: bool) -> list[bool]:
 
 
 def _log(path: Path, entry: Step | Validation) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"kind": type(entry).__name__.lower(), **asdict(entry)}) + "\n")
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": type(entry).__name__.lower(), **asdict(entry)}) + "\n")
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be written ({error.strerror}); make room and go on with --resume.") from error
 
 
 def _truncate_log(path: Path, step: int) -> None:

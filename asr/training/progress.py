@@ -31,16 +31,19 @@ class ProgressBar:
         self._seconds = 0.0
         self._began = time.monotonic()
         self._error_rate = ""
+        self._drawn = False
 
     def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._bar.stop()
+        if self._drawn:
+            self._bar.stop()
 
     def started(self, recipe: Recipe, parameters: dict[str, int], dropped: str, batches: int, progress: Place) -> None:
         """Say what is trained, and begin to draw."""
         self._bar.start()
+        self._drawn = True
         counts = ", ".join(f"{part} {count:,}" for part, count in parameters.items())
         self._console.print(f"{recipe.name}: {sum(parameters.values()):,} parameters ({counts}), {batches} batches an epoch")
         if dropped:
@@ -64,3 +67,7 @@ class ProgressBar:
             f"error rate {100 * validation.error_rate:.2f} %{ctc}, "
             f"length {100 * validation.length_ratio:.0f} % of the reference's"
         )
+
+    def noticed(self, message: str) -> None:
+        """Print the message."""
+        self._console.print(message, highlight=False, soft_wrap=True)

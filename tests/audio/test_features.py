@@ -15,6 +15,7 @@ from torchaudio.compliance import kaldi
 
 from asr.audio import files
 from asr.audio.features import CHUNK_FRAMES, Filterbank, FilterbankConfiguration, global_statistics
+from asr.exceptions import ConfigurationError
 
 
 def speech_like(samples: int, seed: int = 0) -> np.ndarray:
@@ -248,7 +249,7 @@ def test_the_same_on_a_cuda_device(configuration: FilterbankConfiguration) -> No
         ({"convention": "whisper", "window": "hamming"}, "window cannot be chosen"),
         ({"high_frequency": 9000.0}, "do not fit"),
         ({"low_frequency": 4000.0, "high_frequency": 3000.0}, "do not fit"),
-        ({"normalization": "global"}, "needs mean and standard_deviation, 80 numbers each"),
+        ({"normalization": "global", "mean": [0.0] * 80}, "needs mean and standard_deviation, 80 numbers each"),
         ({"normalization": "global", "mean": [0.0] * 80, "standard_deviation": [0.0] * 80}, "must be positive"),
         ({"frame_length_ms": 0.1}, "at least 2 samples"),
         ({"mel": 80}, "Extra inputs"),
@@ -257,3 +258,8 @@ def test_the_same_on_a_cuda_device(configuration: FilterbankConfiguration) -> No
 def test_settings_that_do_not_fit(options: dict[str, object], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         FilterbankConfiguration.model_validate(options)
+
+
+def test_statistics_not_measured_yet_normalise_nothing() -> None:
+    with pytest.raises(ConfigurationError, match="no mean yet"):
+        Filterbank(FilterbankConfiguration(normalization="global"))
