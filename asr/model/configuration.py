@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import itertools
+import re
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from asr.audio.features import FilterbankConfiguration
 from asr.configuration import StrictModel
@@ -55,9 +57,29 @@ class DecoderConfiguration(StrictModel):
     maximum_length: int = Field(448, ge=2, description="longest sequence, prompt included; learned positions have no more")
     scale_embedding: bool = True
     prompt: tuple[str, ...] = Field(("<sos>",), min_length=1, description="tokens that every sequence starts with")
-    suppressed: tuple[int, ...] = Field((), description="tokens that are never emitted")
+    suppressed: tuple[int, ...] = Field((), description="tokens that are never emitted; in YAML also ranges, as '50257-51863'")
     suppressed_at_start: tuple[int, ...] = Field((), description="tokens that are not emitted first")
     tokens_per_second: float = Field(30.0, gt=0, description="bound of the search: at most so many tokens a second")
+
+    @field_validator("suppressed", "suppressed_at_start", mode="before")
+    @classmethod
+    def _unfold(cls, tokens: Any) -> Any:
+        if not isinstance(tokens, list | tuple):
+            return tokens
+        unfolded: list[Any] = []
+        for token in tokens:
+            ends = re.fullmatch(r"(\d{1,7})-(\d{1,7})", token) if isinstance(token, str) else None
+            unfolded += range(int(ends[1]), int(ends[2]) + 1) if ends else [token]
+        return unfolded
+
+    @field_serializer("suppressed", "suppressed_at_start", when_used="json")
+    def _fold(self, tokens: tuple[int, ...]) -> list[int | str]:
+        folded: list[int | str] = []
+        # Tokens that follow one another keep their distance to their place.
+        for _, run in itertools.groupby(enumerate(tokens), key=lambda pair: pair[1] - pair[0]):
+            members = [token for _, token in run]
+            folded += [f"{members[0]}-{members[-1]}"] if len(members) > 2 else members
+        return folded
 
 
 class DecodingConfiguration(StrictModel):
