@@ -35,6 +35,7 @@ def eight(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.timeout(1500)  # seconds on an idle machine; nothing is asserted about time
 def test_eight_utterances_are_learned_by_heart_and_read_back(eight: Path, tmp_path: Path) -> None:
     trained = tmp_path / "run"
     data = [f"data.train=[{eight}]", f"data.validation=[{eight}]"]

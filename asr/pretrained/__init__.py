@@ -1,4 +1,4 @@
-"""The embedded models, a checkpoint folder each, and where to find them by name."""
+"""The room of the embedded models: a checkpoint folder each with its card, and where to find them by name."""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""Word and character error rates, their significance and their report."""
+"""The room where hypotheses meet references: error rates, their significance, and reports of where the errors are.
+
+It needs nothing of the recogniser; any system's output can be scored.
+"""

@@ -1,1 +1,1 @@
-"""Scores to token sequences: greedy and CTC search."""
+"""The room where scores become token sequences: greedy, beam and CTC search, with and without a language model."""

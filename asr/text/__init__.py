@@ -1,1 +1,1 @@
-"""Characters: tokenizers and text normalisation."""
+"""The room of characters: tokenizers, and the normalisation that makes texts comparable."""

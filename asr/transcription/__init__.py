@@ -1,1 +1,1 @@
-"""Audio files in, text and output formats out."""
+"""The room where it comes together: audio files in, text and output formats out."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asr.audio import files
 from asr.corpora import manifests
+from asr.exceptions import AsrError
 from asr.scoring.errors import Score, count
 from asr.scoring.results import ResultsRow, write_row
 from asr.scoring.significance import bootstrap
@@ -48,6 +49,11 @@ def evaluate(
     transcriber = load(model, device, options, batch_size, precision=precision)
     cuts = sorted(manifests.load(manifest), key=lambda cut: float(cut.duration))
     references = {cut.supervisions[0].id: cut.supervisions[0].text or "" for cut in cuts}
+    # Now and not after an hour of decoding.
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AsrError(f"{output}: cannot be made ({error.strerror}); choose another output folder.") from error
     hypotheses: dict[str, Hypothesis] = {}
     computing = 0.0
     for first in range(0, len(cuts), batch_size):
@@ -60,7 +66,6 @@ def evaluate(
     seconds = sum(float(cut.duration) for cut in cuts)
     texts = {utterance: hypothesis.text for utterance, hypothesis in hypotheses.items()}
     score = count(references, texts, unit=unit, normalizer=normalizer)
-    output.mkdir(parents=True, exist_ok=True)
     for name, lines in (("ref.txt", references), ("hyp.txt", texts)):
         content = "".join(f"{utterance} {lines[utterance]}".rstrip() + "\n" for utterance in sorted(lines))
         (output / name).write_text(content, encoding="utf-8")
