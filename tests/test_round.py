@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from asr.cli import app
 from asr.corpora import manifests
+from asr.exceptions import AsrError
 from asr.training import checkpoints
 from tests.conftest import ROOT
 from tests.training.conftest import log
@@ -70,3 +71,14 @@ def test_eight_utterances_are_learned_by_heart_and_read_back(eight: Path, tmp_pa
         if model == folder:
             assert {name: each["text"] for name, each in found.items()} == wanted
             assert all(segment["finish_reason"] == "stop" for each in found.values() for segment in each["segments"])
+
+
+def test_a_result_that_has_no_place_is_refused_before_anything_is_decoded(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("prepare", "librispeech", data / "LibriSpeech", "--output", tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("asr.transcription.transcriber.Transcriber.decode", lambda *arguments: pytest.fail("decoded"))
+    result = CliRunner().invoke(app, ["evaluate", "en", str(tmp_path / "sentences.jsonl.gz"), "--output", str(tmp_path / "file")])
+    assert isinstance(result.exception, AsrError)
+    assert "file: cannot be made" in str(result.exception)
