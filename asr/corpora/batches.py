@@ -147,15 +147,15 @@ class BatchLoader:
         return self._plan(number)[0]
 
     def order(self, number: int) -> str:
-        """Digest of which utterances each batch of an epoch holds on this rank, without reading audio."""
+        """Digest of the utterances of each batch of an epoch on all ranks, without reading audio; the same on every rank."""
         return self._plan(number)[1]
 
     def _plan(self, number: int) -> tuple[int, str]:
         number = number if self._shuffle else 0
         if number not in self._plans:
-            groups = self._groups(number)
-            names = "\n".join(" ".join(_id(cut) for cut in group) for group in groups)
-            self._plans = {number: (len(groups), hashlib.blake2b(names.encode(), digest_size=8).hexdigest())}
+            steps = self._steps(number)
+            names = "\n\n".join("\n".join(" ".join(_id(cut) for cut in group) for group in step) for step in steps)
+            self._plans = {number: (len(steps), hashlib.blake2b(names.encode(), digest_size=8).hexdigest())}
         return self._plans[number]
 
     def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
@@ -164,7 +164,7 @@ class BatchLoader:
         Raises:
             AudioError: a file that cannot be read.
         """
-        groups = self._groups(number)[skip:]
+        groups = [step[self._rank] for step in self._steps(number)[skip:]]
         if self._workers == 0:
             for group in groups:
                 yield _collate(group, [self._read(cut, number) for cut in group])
@@ -182,8 +182,8 @@ class BatchLoader:
             # Also when the caller stops in mid-epoch: nothing is left reading behind its back.
             pool.shutdown(cancel_futures=True)
 
-    def _groups(self, number: int) -> list[list[Cut]]:
-        """What each batch of this rank is made of."""
+    def _steps(self, number: int) -> list[list[list[Cut]]]:
+        """What each batch is made of: for each step of training, one list of utterances a rank."""
         number = number if self._shuffle else 0
         generator = random.Random(f"{self._seed} {number}")
         cuts = list(self._cuts)
@@ -211,7 +211,7 @@ class BatchLoader:
         _complete(steps[-1], self._world_size)
         if self._shuffle:
             generator.shuffle(steps)
-        return [step[self._rank] for step in steps]
+        return steps
 
     def _read(self, cut: Cut, number: int) -> Waveform:
         waveform = _audio(cut)

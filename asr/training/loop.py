@@ -304,7 +304,7 @@ def _build(recipe: Recipe, cuts: CutSet, earlier: Path | None) -> Checkpoint:
     configuration = recipe.model_configuration()
     if earlier is not None:
         found = model_folder.load(earlier)
-        return Checkpoint(as_configured(found.model, configuration, recipe), found.tokenizer)
+        return replace(found, model=as_configured(found.model, configuration, recipe))
     if configuration.front_end.normalization == "global" and configuration.front_end.mean is None:
         configuration = configuration.model_copy(update={"front_end": with_statistics(configuration.front_end, cuts)})
     if recipe.initialize is None:

@@ -123,6 +123,8 @@ def test_ranks_get_as_many_batches_and_together_all_utterances(
             ranks = [list(loader.epoch(1)) for loader in loaders]
             assert {len(epoch) for epoch in ranks} == {loader.count(1) for loader in loaders}
             assert len({len(epoch) for epoch in ranks}) == 1
+            # All ranks say the same of what all of them read.
+            assert len({loader.order(1) for loader in loaders}) == 1
             times = Counter(identifier for epoch in ranks for batch in epoch for identifier in batch.ids)
             assert times.keys() == length.keys()
             # Given again only where fewer utterances are left than ranks.
@@ -172,6 +174,15 @@ def test_skipped_audio_is_not_read(cuts: CutSet, tmp_path: Path, workers: int) -
     assert same(list(loader.epoch(0, 1)), rest)
     with pytest.raises(AudioError, match=f"{first.ids[0]}.wav"):
         next(loader.epoch(0))
+
+
+def test_the_digest_of_an_epoch_is_that_of_its_batches(cuts: CutSet) -> None:
+    def order(number: int = 0, some: CutSet = cuts, seed: int = 0, seconds: float = 4.0, ranks: int = 1) -> str:
+        return BatchLoader(some, maximum_seconds=seconds, shuffle=True, seed=seed, world_size=ranks).order(number)
+
+    assert order() == order()
+    fewer = CutSet.from_cuts(list(cuts)[1:])
+    assert len({order(), order(1), order(seed=1), order(seconds=1.0), order(some=fewer), order(ranks=2)}) == 6
 
 
 def test_order_follows_from_seed_and_epoch(cuts: CutSet) -> None:

@@ -240,11 +240,9 @@ def test_accumulated_batches_make_the_step_of_their_mean(recipe: Make, tones: Pa
     torch.manual_seed(settings.training.seed)
     built = loop._build(settings, manifests.load_all([str(tones)]), None)
     objective = Objective(built.model, built.tokenizer.blank, 0.3, 0.0).train()
-    start = [built.tokenizer.identifier("<sos>")]
     means = []
     for batch in batches[:2]:
-        texts = [built.tokenizer.encode(text) for text in batch.texts]
-        wanted = loop.targets(texts, start, built.tokenizer.stop, built.tokenizer.blank)
+        wanted = loop.encoded_targets(built, batch.texts)
         means.append(objective(batch.waveforms, batch.lengths, wanted).total)
     mean = torch.stack(means).mean()
     mean.backward()
@@ -309,17 +307,28 @@ def test_two_processes_share_uneven_data_and_end_together(
     settings = recipe(table=table, training__ctc_weight=weight, data__batch_seconds=1.5)
     configuration.dump(settings, tmp_path / "two.yaml")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
-    ended = subprocess.run(
-        [*launch, "-m", "asr", "train", str(tmp_path / "two.yaml")],
-        cwd=ROOT,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert ended.returncode == 0, ended.stderr
+
+    def together(*arguments: str) -> None:
+        ended = subprocess.run(
+            [*launch, "-m", "asr", "train", str(tmp_path / "two.yaml"), *arguments],
+            cwd=ROOT,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert ended.returncode == 0, ended.stderr
+
     run = Path(settings.output)
+    if speech == "sentences":
+        together("training.maximum_hours=1e-9")
+        assert len(log(run, "step")) == 1
+        together("--resume", "training.maximum_hours=null")
+    else:
+        together()
     cuts = manifests.load_all([str(table)])
     loader = BatchLoader(cuts, maximum_seconds=1.5, shuffle=True, seed=0, rank=1, world_size=2)
-    assert len(log(run, "step")) == loader.count(0) + loader.count(1)
-    assert len(log(run, "validation")) == 2
+    steps = log(run, "step")
+    assert [step["step"] for step in steps] == list(range(1, loader.count(0) + loader.count(1) + 1))
+    assert [step["epoch"] for step in steps] == [0] * loader.count(0) + [1] * loader.count(1)
+    assert log(run, "validation")[-1]["epoch"] == 1
