@@ -16,12 +16,12 @@ from asr.training.configuration import Recipe
 
 # Utterances that global normalisation is measured on: an hour or two of speech; a mel's mean needs no more.
 _MEASURED_UTTERANCES = 500
-# What may be another in the middle of a run: no weight and no text depends on it.
-_MAY_CHANGE = ("dropout", "tokens_per_second")
+# What may be another in the middle of a run: no weight and no token depends on it. Groups as a whole, or single keys.
+_MAY_CHANGE = {"confidence", "decoding", "dropout", "tokens_per_second"}
 
 
 def as_configured(model: Recognizer, wanted: ModelConfiguration, recipe: Recipe) -> Recognizer:
-    """The model of the earlier part of a run with what may change in a run: dropout and the bound of the search.
+    """The model of the earlier part of a run with what may change in a run: dropout and the search.
 
     Raises:
         TrainingError: something else has changed, which other weights or other text would be needed for.
@@ -31,7 +31,7 @@ def as_configured(model: Recognizer, wanted: ModelConfiguration, recipe: Recipe)
         # They were measured when the run began.
         new = {key: old[key] if key in ("front_end.mean", "front_end.standard_deviation") else new[key] for key in new}
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    if fixed := [key for key in changed if key.rpartition(".")[2] not in _MAY_CHANGE]:
+    if fixed := [key for key in changed if _MAY_CHANGE.isdisjoint(key.split("."))]:
         differences = ", ".join(f"model.{key} was {old.get(key)} and is {new.get(key)}" for key in fixed[:3])
         raise TrainingError(
             f"recipe {recipe.name}: {differences}; resume {recipe.output} with its own model or choose another output."
