@@ -329,6 +329,8 @@ class _FFmpegSource:
     def __init__(self, path: str | Path, container: Any, track: int) -> None:
         self.path, self.container = path, container
         self.stream = container.streams.audio[track]
+        if self.stream.codec_context is None:
+            raise AudioError(f"{path}: has sound of a kind that is not known here; export it as WAV or FLAC.")
         self.rate: int = self.stream.codec_context.sample_rate or 0
         self.channels: int = self.stream.codec_context.channels or 1
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from asr.cli import corpora, explanation, language_models, models, scoring, synthesis, training, transcription
+from asr.cli import corpora, explanation, language_models, listening, models, scoring, synthesis, training, transcription
 from asr.cli.root import app
 from asr.exceptions import AsrError
 
@@ -16,6 +16,7 @@ __all__ = [
     "corpora",
     "explanation",
     "language_models",
+    "listening",
     "main",
     "models",
     "scoring",

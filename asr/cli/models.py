@@ -1,4 +1,4 @@
-"""What is done to models: ``asr average`` and ``asr import-whisper``."""
+"""What is done to models: ``asr average``, ``asr import-whisper`` and ``asr calibrate``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.root import app
+from asr.cli.root import DeviceChoice, app
 from asr.exceptions import AsrError
 
 
@@ -88,3 +88,17 @@ def adapt_vocabulary(
         adapted = vocabulary.to_characters(whole, vocabulary.read_characters(characters), language, prompt)
     checkpoint.save(adapted, output, f"# {output.name}\n\n{model.name} with {len(adapted.tokenizer):,} tokens.\n", "float16")
     print(output)
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="Embedded model or checkpoint folder.", show_default=False)],
+    manifest: Annotated[Path, typer.Argument(help="Held-aside utterances: manifest or csv/jsonl table.", show_default=False)],
+    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
+    batch_size: Annotated[int, typer.Option(min=1, help="Utterances decoded together.")] = 16,
+    write: Annotated[bool, typer.Option(help="Store the result in the checkpoint's config.yaml and model card.")] = True,
+) -> None:
+    """Make the confidence of words hold: fit it on half of a manifest, measure its error on the other half."""
+    from asr.transcription.calibration import calibrate as run
+
+    print(run(model, manifest, device.value, batch_size, write).describe())

@@ -29,9 +29,13 @@ def word_scores(hypothesis: Hypothesis, words: Sequence[Span], tokens: Sequence[
     return found
 
 
+def log_odds(score: float) -> float:
+    """Log-odds of a log-probability, within what a probability of 0.000001 to 0.999999 has."""
+    probability = min(max(math.exp(score), 1e-6), 1 - 1e-6)
+    return math.log(probability / (1 - probability))
+
+
 def calibrated(configuration: ModelConfiguration, score: float) -> float:
     """Probability that a word with this log-probability is right (Platt 1999: a logistic function of the log-odds)."""
     calibration = configuration.confidence
-    probability = min(max(math.exp(score), 1e-6), 1 - 1e-6)
-    odds = math.log(probability / (1 - probability))
-    return 1 / (1 + math.exp(-(calibration.slope * odds + calibration.offset)))
+    return 1 / (1 + math.exp(-(calibration.slope * log_odds(score) + calibration.offset)))
