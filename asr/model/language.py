@@ -22,6 +22,7 @@ WEIGHTS = "model.safetensors"
 LISTENED_SECONDS = 8.0
 """How much of the beginning is listened to."""
 _WIDTH = 64
+_RANGE = 8.0  # natural logarithm of energy: 35 dB
 
 
 class LanguageClassifier(nn.Module):
@@ -51,7 +52,10 @@ class LanguageClassifier(nn.Module):
         """
         features, frames = self.filterbank(waveforms, lengths)
         mask = _mask(frames, features.shape[1])
-        # Without the mean of the recording, neither its level nor its microphone's colour is left.
+        # Without what is far below the loudest sound, and without the mean of the recording, neither its noise floor, its
+        # level nor its microphone's colour is left: they tell corpora apart, not languages.
+        loudest = features.masked_fill(mask == 0, -torch.inf).amax((1, 2), keepdim=True)
+        features = torch.maximum(features, loudest - _RANGE)
         mean = (features * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
         x = ((features - mean) * mask) / 4
         for layer, norm in zip(self.layers, self.norms, strict=True):

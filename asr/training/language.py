@@ -20,7 +20,7 @@ _SHORTEST_SECONDS = 1.0
 _AUGMENTATION = {
     "speed": {"factors": [0.9, 1.0, 1.1]},
     "reverberation": {"probability": 0.3},
-    "noise": {"probability": 0.6, "lowest": 3, "highest": 30},
+    "noise": {"probability": 0.8, "lowest": 5, "highest": 30},
     "telephone": {"probability": 0.15},
 }
 Samples = NDArray[np.float32]
