@@ -17,6 +17,7 @@ class Corpus(str, Enum):
 
     librispeech = "librispeech"
     aishell = "aishell"
+    hsk_words = "hsk-words"
 
 
 @app.command()
@@ -33,11 +34,15 @@ def prepare(
     from rich.console import Console
     from rich.table import Table
 
-    from asr.corpora import aishell, librispeech
+    from asr.corpora import aishell, hsk, librispeech
 
-    if corpus is Corpus.aishell:
-        if subset:
-            raise typer.BadParameter("is for librispeech; AISHELL-1 comes whole", param_hint="--subset")
+    if subset and corpus is not Corpus.librispeech:
+        raise typer.BadParameter(f"is for librispeech; {corpus.value} comes whole", param_hint="--subset")
+    if corpus is Corpus.hsk_words:
+        if download:
+            raise typer.BadParameter("is not for hsk-words; fetch the recordings yourself", param_hint="--download")
+        preparation = hsk.prepare(folder, output)
+    elif corpus is Corpus.aishell:
         preparation = aishell.prepare(folder, output, download)
     else:
         preparation = librispeech.prepare(folder, output, download, subset or ())

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from asr.cli.root import DeviceChoice, PrecisionChoice, app
 from asr.exceptions import AsrError
 
 if TYPE_CHECKING:
+    from asr.transcription.languages import Polyglot
     from asr.transcription.recordings import Recording
     from asr.transcription.transcriber import Transcriber
     from asr.transcription.transcript import Transcript
@@ -25,6 +27,20 @@ _CODES = (
     "Exit code: 0 all was transcribed, 1 something failed and is named on stderr, 2 the command was not understood, "
     "130 interrupted (finished files are complete)."
 )
+
+
+class NumbersChoice(str, Enum):
+    """How Mandarin numbers are written."""
+
+    chinese = "chinese"
+    digits = "digits"
+
+
+class ScriptChoice(str, Enum):
+    """Which Chinese characters are written."""
+
+    simplified = "simplified"
+    traditional = "traditional"
 
 
 @app.command(epilog=_CODES)
@@ -37,7 +53,18 @@ def transcribe(
             show_default=False,
         ),
     ] = None,
-    model: Annotated[str, typer.Option(help="Embedded model or checkpoint folder.")] = "en",
+    model: Annotated[
+        str | None, typer.Option(help="Embedded model or checkpoint folder.", show_default="the language's embedded one")
+    ] = None,
+    language: Annotated[
+        str, typer.Option(help="Of the speech, where no model is named: en, zh, or auto: heard in the first seconds.")
+    ] = "auto",
+    numbers: Annotated[
+        NumbersChoice | None, typer.Option(help="Mandarin numbers as numerals or in digits.", show_default="as heard")
+    ] = None,
+    script: Annotated[
+        ScriptChoice | None, typer.Option(help="Chinese characters.", show_default="as the model writes them")
+    ] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Write files for each recording here.", show_default=False)] = None,
     output_format: Annotated[
         str, typer.Option("--format", help="txt, json, srt, vtt, tsv, ctm or textgrid, or several as srt,json.")
@@ -70,7 +97,7 @@ def transcribe(
 
     With --output-dir, what is already there and not older than its recording is skipped.
     """
-    from asr.transcription import formats, outputs, recordings
+    from asr.transcription import formats, languages, outputs, recordings
     from asr.transcription.transcriber import load
 
     wanted = formats.parse(output_format)
@@ -98,21 +125,21 @@ def transcribe(
             ctc_weight=ctc_weight,
             length_bonus=length_bonus,
         )
+
+        def load_model(name: str) -> Transcriber:
+            words = timestamps or bool(formats.NEED_WORDS.intersection(wanted))
+            return load(name, device.value, options, batch_size, vad, words, precision.value)
+
         work = _Work(
-            lambda: load(
-                model,
-                device.value,
-                options,
-                batch_size,
-                vad,
-                timestamps or bool(formats.NEED_WORDS.intersection(wanted)),
-                precision.value,
-            ),
+            lambda: load_model(model) if model is not None else languages.load(load_model, language),
             output_dir,
             wanted,
             overwrite,
             channel,
             track,
+            lambda result: languages.written(
+                result, numbers.value if numbers is not None else None, script.value if script is not None else None
+            ),
         )
         try:
             failed = work.run(found) if watch is None else work.watch(watch)
@@ -128,16 +155,17 @@ class _Work:
 
     def __init__(
         self,
-        load: Callable[[], Transcriber],
+        load: Callable[[], Transcriber | Polyglot],
         output_dir: Path | None,
         wanted: Sequence[str],
         overwrite: bool,
         channel: str | None,
         track: int,
+        write: Callable[[Transcript], Transcript],
     ) -> None:
         self.load, self.output_dir, self.wanted, self.overwrite = load, output_dir, wanted, overwrite
-        self.channel, self.track = channel, track
-        self.transcriber: Transcriber | None = None
+        self.channel, self.track, self.write = channel, track, write
+        self.transcriber: Transcriber | Polyglot | None = None
 
     def run(self, found: Sequence[tuple[Path, Path]]) -> int:
         """Transcribe recordings, each with its output's name; return how many failed."""
@@ -165,7 +193,7 @@ class _Work:
                         raise result
                     for warning in result.warnings:
                         say(f"asr: {warning}")
-                    self._deliver(f"[{number}/{len(todo)}] {path}", name, result, say)
+                    self._deliver(f"[{number}/{len(todo)}] {path}", name, self.write(result), say)
                 except AsrError as error:
                     failed += 1
                     say(f"asr: {error}")
@@ -198,7 +226,7 @@ class _Work:
 
 
 def _whole_files(
-    transcriber: Transcriber, paths: Sequence[Path], channel: str | None, track: int, report: Callable[[float], None]
+    transcriber: Transcriber | Polyglot, paths: Sequence[Path], channel: str | None, track: int, report: Callable[[float], None]
 ) -> Iterator[Transcript | AsrError]:
     """Transcripts of files in order; one that is heard channel by channel is put together again."""
     from asr.transcription.transcript import Failure, merge

@@ -1,0 +1,135 @@
+"""Each recording goes to the model of its language; Mandarin is written as it is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from asr import pretrained
+from asr.cli import app
+from asr.corpora import manifests
+from asr.exceptions import AudioError, ConfigurationError
+from asr.model import language
+from asr.model.language import LanguageClassifier
+from asr.search.hypothesis import Hypothesis
+from asr.transcription import languages
+from asr.transcription.languages import Polyglot, written
+from asr.transcription.recordings import Recording
+from asr.transcription.transcript import Failure, Transcript, TranscriptSegment, Word
+
+MANDARIN = pytest.mark.skipif("zh" not in pretrained.languages(), reason="there is no embedded Mandarin model")
+TOLD_APART = pytest.mark.skipif(
+    not (pretrained.FOLDER / "language" / language.WEIGHTS).is_file(), reason="there is no embedded language classifier"
+)
+
+
+class Loud(LanguageClassifier):
+    """Loud speech is Mandarin."""
+
+    def identify(self, samples: np.ndarray) -> dict[str, float]:
+        loud = float(np.abs(samples).max()) > 0.5
+        return {"en": float(not loud), "zh": float(loud)}
+
+
+class Fixed:
+    """In place of a transcriber: says its language's name, and remembers what it was given together."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        self.runs: list[list[str]] = []
+
+    def transcribe_all(
+        self, recordings: Iterable[Recording], on_progress: Callable[[float], None] | None = None
+    ) -> Iterator[Transcript]:
+        self.runs.append([])
+        for recording in recordings:
+            self.runs[-1].append(recording.path.name)
+            yield Transcript(recording.path, self.code, 1.0, ())
+
+
+def test_recordings_keep_their_order_and_models_are_loaded_once(tmp_path: Path) -> None:
+    for name, level in {"a": 0.1, "b": 0.2, "c": 0.9, "d": 0.8, "f": 0.1}.items():
+        soundfile.write(tmp_path / f"{name}.wav", np.full(8000, level), 16_000)
+    (tmp_path / "e.wav").write_bytes(b"no sound")
+    models: list[Fixed] = []
+
+    def load(code: str) -> Any:
+        models.append(Fixed(code))
+        return models[-1]
+
+    polyglot = Polyglot(load, Loud(["en", "zh"]))
+    results = list(polyglot.transcribe_all(tmp_path / f"{name}.wav" for name in "abcdef"))
+    assert [result.path.stem for result in results] == list("abcdef")
+    assert [getattr(result, "text", None) for result in results] == ["en", "en", "zh", "zh", None, "en"]
+    assert isinstance(results[4], Failure)
+    assert [model.code for model in models] == ["en", "zh"]
+    assert models[0].runs == [["a.wav", "b.wav"], ["f.wav"]]
+    assert polyglot.transcribe(tmp_path / "c.wav").text == "zh"
+    with pytest.raises(AudioError):
+        polyglot.transcribe(tmp_path / "e.wav")
+
+
+def test_only_known_languages_are_told_apart() -> None:
+    with pytest.raises(ConfigurationError, match="language 'fr' cannot be told"):
+        Polyglot(lambda code: pytest.fail(code), LanguageClassifier(["en", "zh"]), ["en", "fr"])
+    with pytest.raises(ConfigurationError, match="language 'fr' has no embedded model"):
+        languages.load(lambda name: pytest.fail(name), "fr")
+
+
+def test_numbers_and_script_are_written_as_wanted() -> None:
+    words = (Word("机", 0.0, 0.2, 0.9), Word("器，", 0.2, 0.4, 0.8), Word("二", 0.4, 0.5, 0.9), Word("十", 0.5, 0.6, 0.7))
+    hypothesis = Hypothesis("机器，二十年", (), (), 0.0, "stop")
+    transcript = Transcript(Path("a.wav"), "机器，二十年", 1.0, (TranscriptSegment(0.0, 1.0, hypothesis, words),))
+    assert written(transcript) is transcript
+    result = written(transcript, "digits", "traditional")
+    assert result.text == result.segments[0].text == "機器，20年"
+    assert [(word.text, word.start) for word in result.words] == [("機", 0.0), ("器，", 0.2), ("二", 0.4), ("十", 0.5)]
+
+
+def test_embedded_models_are_found_by_language() -> None:
+    found = pretrained.languages()
+    assert found["en"] == "en"
+    assert set(found.values()) <= set(pretrained.names())
+
+
+@TOLD_APART
+def test_samples_are_told_apart(data: Path) -> None:
+    polyglot = Polyglot(lambda code: pytest.fail(code), language.load(pretrained.FOLDER / "language"))
+    heard = {
+        name: polyglot.identify(Recording(data / f"{name}.wav"))
+        for name in ("welcome", "weather", "机器学习", "天气", "空调", "上班")
+    }
+    assert heard == {"welcome": "en", "weather": "en", "机器学习": "zh", "天气": "zh", "空调": "zh", "上班": "zh"}
+
+
+@MANDARIN
+@TOLD_APART
+@pytest.mark.parametrize("option", [[], ["--language", "zh"]])
+def test_machine_learning(data: Path, option: list[str]) -> None:
+    result = CliRunner().invoke(app, ["transcribe", str(data / "机器学习.wav"), *option])
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.strip().rstrip("。") == "机器学习"
+
+
+@MANDARIN
+def test_machine_learning_in_traditional_characters(data: Path) -> None:
+    arguments = ["transcribe", str(data / "机器学习.wav"), "--language", "zh", "--script", "traditional"]
+    assert CliRunner().invoke(app, arguments).stdout.strip().rstrip("。") == "機器學習"
+
+
+@TOLD_APART
+def test_real_speech_is_told_apart(corpora: Path, tmp_path: Path) -> None:
+    from asr.corpora import aishell, librispeech
+    from asr.training.language import measure
+
+    librispeech.prepare(corpora / "LibriSpeech", tmp_path, subsets=["dev-extra"])
+    aishell.prepare(corpora / "data_aishell", tmp_path)
+    sources = {"en": manifests.load(tmp_path / "dev-extra.jsonl.gz"), "zh": manifests.load(tmp_path / "dev.jsonl.gz")}
+    for accuracy in measure(language.load(pretrained.FOLDER / "language"), sources, clips=40).values():
+        assert accuracy.right >= 36
