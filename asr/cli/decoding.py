@@ -43,7 +43,15 @@ LanguageModelWeight = Annotated[
 ]
 
 
-def options(decoder: DecoderChoice | None, language_model: str | None, **values: Any) -> DecodingOptions:
+PhrasesFile = Annotated[
+    Path | None, typer.Option("--phrases", help="Words and names that are expected, one a line.", show_default=False)
+]
+PhraseBonus = Annotated[float, typer.Option(help="Added to the score for each token of a phrase.")]
+
+
+def options(
+    decoder: DecoderChoice | None, language_model: str | None, phrases: Path | None, phrase_bonus: float, **values: Any
+) -> DecodingOptions:
     """The options as one value; what is None is left to the model."""
     from asr.search.options import DecodingOptions
 
@@ -54,4 +62,8 @@ def options(decoder: DecoderChoice | None, language_model: str | None, **values:
         from asr.search.language_model import load
 
         given["language_model"] = load(Path(language_model))
+    if phrases is not None:
+        from asr.search.phrases import Phrases, read
+
+        given["phrases"] = Phrases(read(phrases), phrase_bonus)
     return DecodingOptions(decoder=decoder.value if decoder else None, **given)

@@ -44,6 +44,8 @@ def evaluate(
     length_bonus: decoding.LengthBonus = None,
     language_model: decoding.LanguageModelFile = None,
     language_model_weight: decoding.LanguageModelWeight = None,
+    phrases: decoding.PhrasesFile = None,
+    phrase_bonus: decoding.PhraseBonus = 1.0,
     unit: Annotated[str, typer.Option(help="word, char or mixed.")] = "word",
     normalizer: Annotated[str, typer.Option(help="none, basic, english or mandarin.")] = "english",
     batch_size: Annotated[int, typer.Option(min=1, help="Utterances decoded together.")] = 16,
@@ -61,6 +63,8 @@ def evaluate(
         options=decoding.options(
             decoder,
             language_model,
+            phrases,
+            phrase_bonus,
             language_model_weight=language_model_weight,
             beam_size=beam_size,
             ctc_weight=ctc_weight,

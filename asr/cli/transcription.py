@@ -89,6 +89,8 @@ def transcribe(
     length_bonus: decoding.LengthBonus = None,
     language_model: decoding.LanguageModelFile = None,
     language_model_weight: decoding.LanguageModelWeight = None,
+    phrases: decoding.PhrasesFile = None,
+    phrase_bonus: decoding.PhraseBonus = 1.0,
     batch_size: Annotated[int, typer.Option(min=1, help="Segments decoded together.")] = 8,
     device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
     precision: Annotated[PrecisionChoice, typer.Option(help="Of the linear layers.")] = PrecisionChoice.auto,
@@ -120,6 +122,8 @@ def transcribe(
         options = decoding.options(
             decoder,
             language_model,
+            phrases,
+            phrase_bonus,
             language_model_weight=language_model_weight,
             beam_size=beam_size,
             ctc_weight=ctc_weight,

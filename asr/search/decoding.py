@@ -17,6 +17,7 @@ from asr.search.ctc_prefix import CtcPrefixScorer
 from asr.search.greedy import greedy_search
 from asr.search.hearing import Hearing
 from asr.search.hypothesis import Hypothesis
+from asr.search.language_model import LanguageModel
 from asr.search.options import DecodingOptions
 from asr.search.rescoring import decoder_scores, rescore
 from asr.search.scorers import PrefixScorer
@@ -58,9 +59,9 @@ def decode(
     if options.decoder == "ctc":
         return ctc_greedy_search(model, ctc_tokenizer, encoded)
     by_ctc = model.ctc_log_probabilities(encoded) if model.ctc is not None else None
-    size, n_best = options.beam_size or 1, options.n_best
+    size, n_best, fused = options.beam_size or 1, options.n_best, _fused(options)
     if options.decoder == "ctc-beam":
-        scorers = _scorers(options, ctc_tokenizer, encoded)
+        scorers = _scorers(fused, ctc_tokenizer, encoded)
         bonus = options.length_bonus or 0.0
         return _joined(ctc_beam_search(cast(Tensor, by_ctc), encoded.lengths, ctc_tokenizer, size, n_best, scorers, bonus))
 
@@ -72,12 +73,14 @@ def decode(
     prompt, ctc_weight = options.prompt, options.ctc_weight or 0.0
     if options.decoder == "rescoring":
         assert by_ctc is not None
+        scorers = _scorers(fused, tokenizer, encoded)
         if shared:
-            found = ctc_beam_search(by_ctc, encoded.lengths, tokenizer, size, size)
-            found = decoder_scores(model, tokenizer, encoded, found, prompt)
+            found = ctc_beam_search(by_ctc, encoded.lengths, tokenizer, size, size, scorers)
         else:
             beam = BeamOptions(size, n_best=size, threshold=options.beam_threshold)
-            found = beam_search(model, tokenizer, encoded, sample_lengths, beam, prompt, heard=heard)
+            found = beam_search(model, tokenizer, encoded, sample_lengths, beam, prompt, scorers, heard)
+        if shared or scorers:
+            found = decoder_scores(model, tokenizer, encoded, found, prompt)
         found = rescore(
             found,
             by_ctc,
@@ -86,11 +89,10 @@ def decode(
             ctc_tokenizer,
             ctc_weight=ctc_weight,
             length_bonus=options.length_bonus or 0.0,
-            language_model=options.language_model,
-            language_model_weight=options.language_model_weight or 0.0,
+            fused=fused,
         )
     else:
-        scorers = _scorers(options, tokenizer, encoded)
+        scorers = _scorers(fused, tokenizer, encoded)
         if options.decoder == "joint":
             assert by_ctc is not None
             scorer = CtcPrefixScorer(by_ctc, encoded.lengths, tokenizer.blank, tokenizer.stop)
@@ -116,12 +118,21 @@ def decode(
     return hypotheses
 
 
-def _scorers(options: DecodingOptions, tokenizer: Tokenizer, encoded: Encoded) -> list[tuple[float, PrefixScorer]]:
+def _fused(options: DecodingOptions) -> list[tuple[float, LanguageModel]]:
     """What is asked beside the model, with its weight."""
-    if options.language_model is None:
-        return []
-    scorer = options.language_model.scorer(tokenizer, len(encoded.lengths), encoded.values.device)
-    return [(options.language_model_weight or 0.0, scorer)]
+    fused: list[tuple[float, LanguageModel]] = []
+    if options.language_model is not None:
+        fused.append((options.language_model_weight or 0.0, options.language_model))
+    if options.phrases is not None:
+        fused.append((1.0, options.phrases))
+    return fused
+
+
+def _scorers(
+    fused: Sequence[tuple[float, LanguageModel]], tokenizer: Tokenizer, encoded: Encoded
+) -> list[tuple[float, PrefixScorer]]:
+    rows, device = len(encoded.lengths), encoded.values.device
+    return [(weight, each.scorer(tokenizer, rows, device)) for weight, each in fused]
 
 
 def _joined(found: Sequence[Sequence[Hypothesis]]) -> list[Hypothesis]:

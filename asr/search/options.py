@@ -12,6 +12,7 @@ from asr.model.recognizer import Recognizer
 
 if TYPE_CHECKING:
     from asr.search.language_model import LanguageModel
+    from asr.search.phrases import Phrases
 
 DecoderName = Literal["autoregressive", "joint", "rescoring", "ctc", "ctc-beam"]
 DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
@@ -47,6 +48,7 @@ class DecodingOptions:
         length_normalization: texts are compared by score / (tokens + 1) ** this.
         language_model: its log-probability is added to the score.
         language_model_weight: what it is multiplied by; 0 leaves out the model's own language model as well.
+        phrases: words and names that are expected.
     """
 
     decoder: DecoderName | None = None
@@ -59,6 +61,7 @@ class DecodingOptions:
     length_normalization: float = 0.0
     language_model: LanguageModel | None = None
     language_model_weight: float | None = None
+    phrases: Phrases | None = None
 
     def resolved(self, model: Recognizer, folder: Path | None = None) -> DecodingOptions:
         """The same options with the model's or general choices in place of None.
@@ -95,8 +98,8 @@ class DecodingOptions:
         weight = choose("language_model_weight")
         if weight < 0:
             raise ConfigurationError(f"language model weight {weight} is below 0; give 0 or more.")
-        if decoder == "ctc" and self.language_model is not None and weight > 0:
-            raise ConfigurationError("the best path of CTC asks no language model; use --decoder ctc-beam.")
+        if decoder == "ctc" and ((self.language_model is not None and weight > 0) or self.phrases is not None):
+            raise ConfigurationError("the best path of CTC asks no language model and no phrases; use --decoder ctc-beam.")
         language_model = self.language_model if weight > 0 else None
         if language_model is None and weight > 0 and own.language_model is not None and folder is not None:
             from asr.search.language_model import load
@@ -120,6 +123,8 @@ class DecodingOptions:
             words.append(f"CTC {self.ctc_weight:g}")
         if self.language_model is not None:
             words.append(f"language model {self.language_model_weight:g}")
+        if self.phrases is not None:
+            words.append(f"{len(self.phrases.phrases)} phrases {self.phrases.bonus:g}")
         if self.length_bonus and (self.beam_size != 1 or self.language_model is not None):
             words.append(f"length bonus {self.length_bonus:g}")
         return ", ".join(words)

@@ -30,8 +30,7 @@ def rescore(
     *,
     ctc_weight: float,
     length_bonus: float = 0.0,
-    language_model: LanguageModel | None = None,
-    language_model_weight: float = 0.0,
+    fused: Sequence[tuple[float, LanguageModel]] = (),
 ) -> list[list[Hypothesis]]:
     """Rank each n-best list by (1 - w) decoder + w CTC + language model + bonus for each token.
 
@@ -43,14 +42,14 @@ def rescore(
         ctc_tokenizer: of the CTC head; the hypotheses' text is written in it anew where it is another.
         ctc_weight: w.
         length_bonus: added for each token.
-        language_model: of the hypotheses' tokens or words.
-        language_model_weight: what its log-probability is multiplied by.
+        fused: weights and language models, of the hypotheses' tokens or words.
     """
     shared = ctc_tokenizer.tokens == tokenizer.tokens
     flat = [hypothesis for several in found for hypothesis in several]
     languages = [0.0] * len(flat)
-    if language_model is not None and language_model_weight:
-        languages = score_texts(language_model, tokenizer, [each.tokens for each in flat])
+    for weight, model in fused:
+        values = score_texts(model, tokenizer, [each.tokens for each in flat])
+        languages = [total + weight * value for total, value in zip(languages, values, strict=True)]
     ranked = []
     rest = iter(languages)
     for utterance, several in enumerate(found):
@@ -59,10 +58,7 @@ def rescore(
         scored = [
             replace(
                 each,
-                score=(1 - ctc_weight) * each.score
-                + ctc_weight * by_ctc
-                + length_bonus * len(each.tokens)
-                + language_model_weight * language,
+                score=(1 - ctc_weight) * each.score + ctc_weight * by_ctc + length_bonus * len(each.tokens) + language,
             )
             for each, by_ctc, language in zip(several, heard, rest, strict=False)
         ]
