@@ -50,7 +50,11 @@ PhraseBonus = Annotated[float, typer.Option(help="Added to the score for each to
 
 
 def options(
-    decoder: DecoderChoice | None, language_model: str | None, phrases: Path | None, phrase_bonus: float, **values: Any
+    decoder: DecoderChoice | None,
+    language_model: str | None = None,
+    phrases: Path | None = None,
+    phrase_bonus: float = 1.0,
+    **values: Any,
 ) -> DecodingOptions:
     """The options as one value; what is None is left to the model."""
     from asr.search.options import DecodingOptions
