@@ -76,9 +76,7 @@ class LanguageClassifier(nn.Module):
 
         Silence before the first sound is passed over.
         """
-        audible = np.flatnonzero(np.abs(samples) > 1e-3)
-        first = int(audible[0]) if len(audible) else 0
-        heard = torch.from_numpy(np.array(samples[first : first + int(LISTENED_SECONDS * SAMPLE_RATE)], dtype=np.float32))
+        heard = torch.from_numpy(np.array(from_first_sound(samples), dtype=np.float32))
         if len(heard) < SAMPLE_RATE // 20:
             return dict.fromkeys(self.languages, 1 / len(self.languages))
         probabilities = self(heard[None], torch.tensor([len(heard)])).softmax(1)[0]
@@ -92,6 +90,15 @@ class LanguageClassifier(nn.Module):
         weights = {name: value.half().contiguous() for name, value in self.state_dict().items()}
         metadata = {"languages": json.dumps(self.languages), "width": str(self.width)}
         save_file(weights, folder / WEIGHTS, metadata)
+
+
+def from_first_sound(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The 8 seconds that are listened to: from the first sample above -60 dBFS; nothing where there is none."""
+    audible = np.flatnonzero(np.abs(samples) > 1e-3)
+    if not len(audible):
+        return samples[:0]
+    first = int(audible[0])
+    return samples[first : first + int(LISTENED_SECONDS * SAMPLE_RATE)]
 
 
 def load(folder: Path) -> LanguageClassifier:

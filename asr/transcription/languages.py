@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
@@ -9,9 +10,10 @@ from pathlib import Path
 
 from asr import pretrained
 from asr.audio import files
-from asr.exceptions import AsrError, CheckpointError, ConfigurationError
+from asr.exceptions import AsrError, ConfigurationError
 from asr.model import language
-from asr.model.language import LanguageClassifier
+from asr.model.language import LanguageClassifier, from_first_sound
+from asr.search.hypothesis import Hypothesis
 from asr.text.mandarin_writing import Numbers, Script, write_numbers, write_script
 from asr.transcription.recordings import Recording
 from asr.transcription.transcriber import Transcriber
@@ -26,17 +28,18 @@ class Polyglot:
 
     Args:
         load: gives the transcriber of a language; each is loaded when it is first needed, and once.
-        classifier: hears which language it is.
         languages: those to choose among.
+        classifier: hears which language it is; without one, each language's model writes what it hears, and the one that
+            is surest of its text is right.
     """
 
     def __init__(
-        self, load: Callable[[str], Transcriber], classifier: LanguageClassifier, languages: Iterable[str] | None = None
+        self, load: Callable[[str], Transcriber], languages: Iterable[str], classifier: LanguageClassifier | None = None
     ) -> None:
         self._load = load
+        self.languages = tuple(languages)
         self.classifier = classifier
-        self.languages = tuple(languages or classifier.languages)
-        unknown = [code for code in self.languages if code not in classifier.languages]
+        unknown = [code for code in self.languages if classifier is not None and code not in classifier.languages]
         if unknown:
             raise ConfigurationError(f"language '{unknown[0]}' cannot be told from others; name it with --language.")
         self._loaded: dict[str, Transcriber] = {}
@@ -50,6 +53,11 @@ class Polyglot:
         block = next(files.stream(recording.path, _LEADING_SECONDS, recording.channel, recording.track), None)
         if block is None:
             return self.languages[0]
+        if self.classifier is None:
+            beginning = from_first_sound(block)
+            if not len(beginning):
+                return self.languages[0]
+            return max(self.languages, key=lambda code: _certainty(self.of(code).decode([beginning])[0]))
         heard: Mapping[str, float] = self.classifier.identify(block)
         return max(self.languages, key=lambda code: heard[code])
 
@@ -88,6 +96,12 @@ class Polyglot:
             return error, recording
 
 
+def _certainty(hypothesis: Hypothesis) -> float:
+    """Mean log-probability of a token; a model that hears another language is unsure of all it writes."""
+    values = hypothesis.log_probabilities
+    return sum(values) / len(values) if values and hypothesis.finish_reason == "stop" else -math.inf
+
+
 def load(load_model: Callable[[str], Transcriber], code: str = AUTO) -> Transcriber | Polyglot:
     """The transcriber of a language, or of whichever embedded language is spoken.
 
@@ -105,11 +119,9 @@ def load(load_model: Callable[[str], Transcriber], code: str = AUTO) -> Transcri
         return load_model(models[code])
     if len(models) == 1:
         return load_model(next(iter(models.values())))
-    try:
-        classifier = language.load(pretrained.FOLDER / "language")
-    except CheckpointError as error:
-        raise ConfigurationError(f"languages cannot be told apart ({error}) name one with --language.") from error
-    return Polyglot(lambda each: load_model(models[each]), classifier, models)
+    folder = pretrained.FOLDER / "language"
+    classifier = language.load(folder) if (folder / language.WEIGHTS).is_file() else None
+    return Polyglot(lambda each: load_model(models[each]), models, classifier)
 
 
 def written(transcript: Transcript, numbers: Numbers | None = None, script: Script | None = None) -> Transcript:
