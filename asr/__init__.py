@@ -23,8 +23,9 @@ def load(
     options: DecodingOptions | None = None,
     batch_size: int = 8,
     precision: str = "auto",
+    language: str | None = None,
 ) -> Transcriber:
     """Load an embedded model by name, or a checkpoint folder; see ``asr.transcription.transcriber.load``."""
     from asr.transcription import transcriber
 
-    return transcriber.load(name, device, options, batch_size, precision=precision)
+    return transcriber.load(name, device, options, batch_size, precision=precision, language=language)

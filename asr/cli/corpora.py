@@ -1,4 +1,4 @@
-"""``asr prepare``."""
+"""``asr prepare`` and ``asr readable``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.root import app
+from asr.cli.root import DeviceChoice, PrecisionChoice, app
 
 
 class Corpus(str, Enum):
@@ -57,3 +57,20 @@ def prepare(
     print(f"{preparation.corpus} -> {', '.join(str(part.manifest) for part in preparation.subsets)}")
     for warning in (*preparation.warnings, *(warning for part in preparation.subsets for warning in part.warnings)):
         print(f"asr: {warning}", file=sys.stderr)
+
+
+@app.command()
+def readable(
+    manifests: Annotated[list[Path], typer.Argument(help="Manifests or tables of English speech.", show_default=False)],
+    model: Annotated[str, typer.Option(help="Model that hears capitals and punctuation.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Table (.jsonl) to write.", show_default=False)],
+    batch_size: Annotated[int, typer.Option(min=1, help="Utterances decoded together.")] = 16,
+    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
+    precision: Annotated[PrecisionChoice, typer.Option(help="Of the linear layers.")] = PrecisionChoice.auto,
+) -> None:
+    """Give a training set's transcripts capitals and punctuation, as a model hears them; the words stay."""
+    from asr.transcription.readable import write_table
+    from asr.transcription.transcriber import load
+
+    transcriber = load(model, device.value, batch_size=batch_size, precision=precision.value)
+    print(f"{write_table(transcriber, manifests, output)} utterances -> {output}")

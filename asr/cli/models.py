@@ -41,14 +41,22 @@ def average(
 
 @app.command(name="import-whisper")
 def import_whisper(
-    source: Annotated[Path, typer.Argument(help="OpenAI .pt, ggml .bin or Hugging Face folder.", show_default=False)],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="OpenAI .pt, ggml .bin, Hugging Face folder, or a name from tiny.en to large-v3 to download.", show_default=False
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="Checkpoint folder to write.", show_default=False)],
     vocabulary: Annotated[Path | None, typer.Option(help=".tiktoken or vocab.json for a .pt.", show_default=False)] = None,
     storage: Annotated[StorageChoice, typer.Option(help="Type of the weights on disk.")] = StorageChoice.float16,
 ) -> None:
     """Turn Whisper's published weights into a checkpoint of this project."""
-    from asr.model import checkpoint, whisper
+    from asr.model import checkpoint, whisper, whisper_download
 
+    if not source.exists() and len(source.parts) == 1 and source.suffix not in (".pt", ".bin"):
+        source, given = whisper_download.fetch_model(source.name)
+        vocabulary = vocabulary or given
     card = f"# {source.stem}\n\nWhisper's published weights (OpenAI, MIT licence), imported from `{source.name}`.\n"
     checkpoint.save(whisper.convert(source, vocabulary), output, card, storage.value)
     print(output)

@@ -57,7 +57,7 @@ def transcribe(
         str | None, typer.Option(help="Embedded model or checkpoint folder.", show_default="the language's embedded one")
     ] = None,
     language: Annotated[
-        str, typer.Option(help="Of the speech, where no model is named: en, zh, or auto: heard in the first seconds.")
+        str, typer.Option(help="Of the speech: en, zh, another that the model named knows, or auto: as heard.")
     ] = "auto",
     numbers: Annotated[
         NumbersChoice | None, typer.Option(help="Mandarin numbers as numerals or in digits.", show_default="as heard")
@@ -130,12 +130,12 @@ def transcribe(
             length_bonus=length_bonus,
         )
 
-        def load_model(name: str) -> Transcriber:
+        def load_model(name: str, spoken: str | None = None) -> Transcriber:
             words = timestamps or bool(formats.NEED_WORDS.intersection(wanted))
-            return load(name, device.value, options, batch_size, vad, words, precision.value)
+            return load(name, device.value, options, batch_size, vad, words, precision.value, spoken)
 
         work = _Work(
-            lambda: load_model(model) if model is not None else languages.load(load_model, language),
+            lambda: load_model(model, language) if model is not None else languages.load(load_model, language),
             output_dir,
             wanted,
             overwrite,

@@ -23,6 +23,8 @@ from asr.model.precision import choose as choose_precision
 from asr.model.recognizer import Encoded
 from asr.search.decoding import decode
 from asr.search.hypothesis import Hypothesis
+from asr.search.language import check as check_language
+from asr.search.language import options_by_language
 from asr.search.options import DecodingOptions
 from asr.transcription.recordings import Recording
 from asr.transcription.timestamps import align
@@ -59,6 +61,7 @@ class Transcriber:
         voice_detection: leave out what is not speech; otherwise recordings are cut where they are quietest.
         timestamps: also find out when each word was said.
         longest: seconds of a segment.
+        language: of a multilingual model, a code or ``auto``; None: what the model is set to.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Transcriber:
         voice_detection: bool = True,
         timestamps: bool = False,
         longest: float = LONGEST_SECONDS,
+        language: str | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigurationError(f"batch size {batch_size} is not possible; give 1 or more.")
@@ -78,6 +82,8 @@ class Transcriber:
         self.voice_detection = voice_detection
         self.timestamps = timestamps
         self.longest = longest
+        check_language(checkpoint, language)
+        self.language = language
         self._detector: VoiceDetector | None = None
 
     def transcribe(self, path: str | Path) -> Transcript:
@@ -135,10 +141,8 @@ class Transcriber:
     def decode_segments(self, segments: list[Segment]) -> list[TranscriptSegment]:
         """Decode one batch of segments, with the times of their words if the transcriber gives times."""
         encoded, lengths = self._encode([segment.samples for segment in segments])
-        hypotheses = self._search(encoded, lengths)
-        words: list[tuple[Word, ...]] | list[None] = [None] * len(segments)
-        if self.timestamps:
-            words = align(self.checkpoint, encoded, hypotheses, segments, self.options)
+        words: list[tuple[Word, ...] | None] = [None] * len(segments)
+        hypotheses = self._search(encoded, lengths, segments if self.timestamps else None, words)
         return [
             TranscriptSegment(segment.start, segment.end, hypothesis, found)
             for segment, hypothesis, found in zip(segments, hypotheses, words, strict=True)
@@ -163,9 +167,25 @@ class Transcriber:
         return model.encode(waveforms.to(device), lengths.to(device)), lengths
 
     @torch.inference_mode()
-    def _search(self, encoded: Encoded, lengths: torch.Tensor) -> list[Hypothesis]:
+    def _search(
+        self,
+        encoded: Encoded,
+        lengths: torch.Tensor,
+        segments: list[Segment] | None = None,
+        words: list[tuple[Word, ...] | None] | None = None,
+    ) -> list[Hypothesis]:
+        """Search a batch, language by language; with ``segments``, ``words`` gets the times of their words."""
         checkpoint = self.checkpoint
-        return decode(checkpoint.model, checkpoint.tokenizer, encoded, lengths, self.options, checkpoint.ctc_tokenizer)
+        found: dict[int, Hypothesis] = {}
+        for rows, options in options_by_language(checkpoint, encoded, self.options, self.language):
+            part = Encoded(encoded.values[rows], encoded.lengths[rows])
+            texts = decode(checkpoint.model, checkpoint.tokenizer, part, lengths[rows], options, checkpoint.ctc_tokenizer)
+            found.update(zip(rows, texts, strict=True))
+            if segments is not None and words is not None:
+                times = align(checkpoint, part, texts, [segments[row] for row in rows], options)
+                for row, each in zip(rows, times, strict=True):
+                    words[row] = each
+        return [found[row] for row in range(len(lengths))]
 
     def _read(self, job: _Job, report: Callable[[float], None]) -> Iterator[Segment]:
         """Segments of a recording as it is read; what is left out is done with."""
@@ -205,6 +225,7 @@ def load(
     voice_detection: bool = True,
     timestamps: bool = False,
     precision: str = "auto",
+    language: str | None = None,
 ) -> Transcriber:
     """Load an embedded model by name, or a checkpoint folder; for the rest see ``Transcriber``.
 
@@ -216,7 +237,7 @@ def load(
     """
     device = choose_device(device)
     checkpoint = model_folder.load(pretrained.find(name), device, choose_precision(precision, device))
-    return Transcriber(checkpoint, options, batch_size, voice_detection, timestamps)
+    return Transcriber(checkpoint, options, batch_size, voice_detection, timestamps, language=language)
 
 
 def choose_device(device: str) -> str:

@@ -1,0 +1,72 @@
+"""Languages of a multilingual vocabulary, with a small model whose scores are computed beside it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from asr.exceptions import ConfigurationError
+from asr.model.checkpoint import Checkpoint
+from asr.model.configuration import DecoderConfiguration, EncoderConfiguration, ModelConfiguration
+from asr.model.recognizer import Encoded, Recognizer
+from asr.model.whisper import vocabulary_tokens
+from asr.search.language import check, detect_languages, languages, options_by_language
+from asr.search.options import DecodingOptions
+from asr.text.tokenizer import BytePairTokenizer, TokenizerConfiguration
+
+PROMPT = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")
+PIECES = [bytes([n]) for n in range(256)] + [b"%d-" % n for n in range(50001)]
+
+
+@pytest.fixture(scope="module")
+def multilingual() -> Checkpoint:
+    torch.manual_seed(0)
+    tokenizer = BytePairTokenizer(vocabulary_tokens(PIECES, 51865))
+    settings = ModelConfiguration(
+        language="multilingual",
+        tokenizer=TokenizerConfiguration(kind="byte_pair", case="keep", punctuation=True),
+        encoder=EncoderConfiguration(layers=1, width=16, heads=2, feed_forward=16),
+        decoder=DecoderConfiguration(layers=1, heads=2, feed_forward=16, prompt=PROMPT),
+        ctc=False,
+    )
+    return Checkpoint(Recognizer(settings, len(tokenizer)).eval(), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def encoded() -> Encoded:
+    generator = torch.Generator().manual_seed(1)
+    return Encoded(torch.randn(6, 9, 16, generator=generator) * 9, torch.tensor([9, 9, 5, 9, 7, 9]))
+
+
+def test_the_language_is_the_most_probable_after_the_start_token(multilingual: Checkpoint, encoded: Encoded) -> None:
+    known = languages(multilingual)
+    assert len(known) == 99
+    decoder, tokenizer = multilingual.model.decoder, multilingual.tokenizer
+    assert decoder is not None
+    for row, heard in enumerate(detect_languages(multilingual, encoded)):
+        start = torch.tensor([[tokenizer.identifier("<|startoftranscript|>")]])
+        with torch.inference_mode():
+            logits = decoder(start, encoded.values[row : row + 1], encoded.lengths[row : row + 1])[0, 0].tolist()
+        assert heard.code == max(known, key=lambda code: logits[known[code]])
+        scores = torch.tensor([logits[number] for number in known.values()])
+        assert heard.probability == pytest.approx(float(scores.softmax(0).max()), rel=1e-4)
+
+
+def test_rows_are_searched_language_by_language(multilingual: Checkpoint, encoded: Encoded) -> None:
+    options = DecodingOptions(beam_size=3)
+    [(rows, chinese)] = options_by_language(multilingual, encoded, options, "zh")
+    assert rows == list(range(6))
+    assert chinese == DecodingOptions(beam_size=3, prompt=(PROMPT[0], "<|zh|>", *PROMPT[2:]))
+    groups = options_by_language(multilingual, encoded, options, "auto")
+    heard = detect_languages(multilingual, encoded)
+    assert sorted(row for rows, _ in groups for row in rows) == list(range(6))
+    for rows, found in groups:
+        assert found.prompt is not None
+        assert {f"<|{heard[row].code}|>" for row in rows} == {found.prompt[1]}
+    assert options_by_language(multilingual, encoded, options, None) == [(list(range(6)), options)]
+
+
+def test_a_language_that_is_not_there(multilingual: Checkpoint) -> None:
+    check(multilingual, "de")
+    with pytest.raises(ConfigurationError, match=r"'xx'.*auto or one of en, zh"):
+        check(multilingual, "xx")
