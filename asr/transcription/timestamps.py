@@ -30,9 +30,10 @@ from asr.transcription.transcript import Word
 from asr.transcription.words import Span, spans, token_spans, tokens_of
 
 Tokenizer = CharacterTokenizer | BytePairTokenizer
-# A CTC head is sure of a character for one position and says nothing before and after it: a word lasts longer than from
-# its first such position to its last. Measured against a Gaussian-mixture aligner, see the benchmarks.
-_LEAD_SECONDS, _TAIL_SECONDS = 0.04, 0.06
+# A CTC head is sure of a character for one position and says nothing before and after it: a word begins before its first
+# such position and lasts beyond its last, at most to where the next word begins. Fitted to a Gaussian-mixture aligner on
+# read speech and to synthesised words at known times, see the benchmarks.
+_LEAD_SECONDS, _TAIL_SECONDS = 0.06, 0.12
 _MEDIAN_WIDTH = 7
 # Attention heads that follow the speech: so many of those whose weights are the most concentrated and the most in order.
 _HEADS = 6
@@ -166,7 +167,12 @@ def ctc_times(
         if word >= 0:
             first[word] = position if first[word] < 0 else first[word]
             last[word] = position
-    return [(grid.centre(a) - _LEAD_SECONDS, grid.centre(b) + _TAIL_SECONDS) for a, b in zip(first, last, strict=True)]
+    starts = [grid.centre(position) - _LEAD_SECONDS for position in first]
+    ends = [
+        max(grid.centre(position), min(grid.centre(position) + _TAIL_SECONDS, after))
+        for position, after in zip(last, [*starts[1:], grid.duration], strict=True)
+    ]
+    return list(zip(starts, ends, strict=True))
 
 
 def attention_times(
