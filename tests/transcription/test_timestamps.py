@@ -78,7 +78,7 @@ def test_ctc_finds_words_where_the_head_is_sure_of_them() -> None:
     assert times is not None
     for (start, end), (first, last) in zip(times, [(2, 3), (7, 11), (18, 21)], strict=True):
         assert start == pytest.approx(0.02 * first, abs=0.08)
-        assert end == pytest.approx(0.02 * last, abs=0.08)
+        assert end == pytest.approx(0.02 * last, abs=0.13)
         assert start <= 0.02 * first <= 0.02 * last <= end
 
 
