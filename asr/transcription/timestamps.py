@@ -3,6 +3,7 @@
 CTC: the most probable way in which the text's characters pass through the positions (torchaudio's forced alignment,
 Kürzinger et al. 2020). Cross-attention: each token looks at where it is said; the path of the tokens through the attention
 is found by dynamic time warping (Radford et al. 2022 call it so in their released code; the median filter is theirs too).
+It is coarser: on 17 read utterances half of the word edges lie within 130 ms of a Gaussian-mixture aligner's, with CTC 40 ms.
 """
 
 from __future__ import annotations
