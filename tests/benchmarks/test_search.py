@@ -1,0 +1,123 @@
+"""Cost of the searches: CTC's beam beside torchaudio's and pyctcdecode's on the same posteriors, beams beside greedy.
+
+``pytest tests/benchmarks/test_search.py -s`` prints the tables; one thread, processor time, the contenders take turns.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import asr
+from asr.audio import files
+from asr.search.ctc_beam import ctc_beam_search
+from asr.search.decoding import decode
+from asr.search.options import DecodingOptions
+from asr.text.tokenizer import CharacterTokenizer
+
+ROUNDS = 3
+LETTERS = "abcdefghijklmnopqrstuvwxyz'"
+POSITIONS_A_SECOND = 25
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def posteriors(tokenizer: CharacterTokenizer, count: int, seconds: float) -> Tensor:
+    """What a CTC head says of letters: peaks of one position among blanks, now and then unsure of two letters."""
+    random = np.random.default_rng(0)
+    positions = int(seconds * POSITIONS_A_SECOND)
+    logits = random.normal(0, 1, (count, positions, len(tokenizer)))
+    logits[..., tokenizer.blank] += 8
+    for row in range(count):
+        for position in np.flatnonzero(random.random(positions) < 14 / POSITIONS_A_SECOND):  # 14 letters a second
+            letters = random.integers(4, len(tokenizer), 2)
+            logits[row, position, letters] += (12, 12 - random.exponential(3))
+    return torch.from_numpy(logits).float().log_softmax(dim=-1)
+
+
+def spent(contenders: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median processor time of each, in seconds."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(ROUNDS):
+        for name, compute in contenders.items():
+            began = time.process_time()
+            compute()
+            times[name].append(time.process_time() - began)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def test_ctc_beam() -> None:
+    tokenizer = CharacterTokenizer.build([LETTERS + " a"])
+    count, seconds = 16, 12.0
+    log_probabilities = posteriors(tokenizer, count, seconds)
+    lengths = torch.full((count,), log_probabilities.shape[1])
+    contenders: dict[str, Callable[[], object]] = {
+        "beam 10, batch of 16": lambda: ctc_beam_search(log_probabilities, lengths, tokenizer, 10),
+        "beam 10, one by one": lambda: [
+            ctc_beam_search(log_probabilities[row : row + 1], lengths[:1], tokenizer, 10) for row in range(count)
+        ],
+    }
+    try:
+        from torchaudio.models.decoder import ctc_decoder
+
+        flashlight = ctc_decoder(
+            None, list(tokenizer.tokens), beam_size=10, blank_token="<blank>", sil_token="<space>", unk_word="<unk>"
+        )
+        contenders["torchaudio ctc_decoder, beam 10"] = lambda: flashlight(log_probabilities, lengths)
+    except ImportError:
+        print("ctc_decoder needs flashlight-text")
+    try:
+        from pyctcdecode import build_ctcdecoder
+
+        labels = ["" if token == "<blank>" else " " if token == "<space>" else token for token in tokenizer.tokens]
+        labels[1:4] = ["⁇", "{", "}"]
+        other = build_ctcdecoder(labels)
+        arrays = log_probabilities.numpy()
+        contenders["pyctcdecode, beam 10"] = lambda: [other.decode(array, beam_width=10) for array in arrays]
+    except ImportError:
+        print("pyctcdecode is not installed")
+    print(f"\n{count} utterances of {seconds:.0f} s, {POSITIONS_A_SECOND} positions a second, {len(tokenizer)} tokens")
+    for name, median in spent(contenders).items():
+        print(f"{name:36}{1000 * median / (count * seconds):8.2f} ms a second of audio")
+
+
+def test_beams(corpora: Path) -> None:
+    checkpoint = asr.load("en", "cpu").checkpoint
+    model = checkpoint.model
+    paths = sorted((corpora / "LibriSpeech" / "dev-extra").rglob("*.opus"))[::31][:16]
+    utterances = [torch.from_numpy(files.read(path)) for path in paths]
+    lengths = torch.tensor([len(utterance) for utterance in utterances])
+    padded = torch.nn.utils.rnn.pad_sequence(utterances, batch_first=True)
+    began = time.process_time()
+    with torch.inference_mode():
+        encoded = model.encode(padded, lengths)
+    encoding = time.process_time() - began
+
+    def search(**options: object) -> Callable[[], object]:
+        chosen = DecodingOptions(**options)  # type: ignore[arg-type]
+        return lambda: decode(model, checkpoint.tokenizer, encoded, lengths, chosen, checkpoint.ctc_tokenizer)
+
+    contenders = {"greedy": search(decoder="autoregressive", beam_size=1)}
+    for size in (5, 10):
+        for threshold in (1e9, 20.0, 6.0):
+            name = f"beam {size}, threshold {threshold:g}"
+            contenders[name] = search(decoder="autoregressive", beam_size=size, beam_threshold=threshold)
+    times = spent(contenders)
+    seconds = int(lengths.sum()) / files.SAMPLE_RATE
+    print(f"\n{len(paths)} utterances, {seconds:.0f} s, in one batch; the encoder takes {encoding:.2f} s of processor time")
+    for name, median in times.items():
+        whole = (encoding + median) / (encoding + times["greedy"])
+        print(f"{name:28}{median:8.2f} s{median / times['greedy']:8.2f} x greedy{whole:8.2f} x with the encoder")
