@@ -43,6 +43,14 @@ LanguageModelWeight = Annotated[
 ]
 
 
+LexiconFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--lexicon",
+        help="Words that alone may be said, one a line, for ctc-beam; --language-model is of words then.",
+        show_default=False,
+    ),
+]
 PhrasesFile = Annotated[
     Path | None, typer.Option("--phrases", help="Words and names that are expected, one a line.", show_default=False)
 ]
@@ -54,13 +62,20 @@ def options(
     language_model: str | None = None,
     phrases: Path | None = None,
     phrase_bonus: float = 1.0,
+    lexicon: Path | None = None,
     **values: Any,
 ) -> DecodingOptions:
     """The options as one value; what is None is left to the model."""
     from asr.search.options import DecodingOptions
 
     given = {name: value for name, value in values.items() if value is not None}
-    if language_model == "none":
+    if lexicon is not None:
+        from asr.search.lexicon import read as read_lexicon
+
+        words = Path(str(language_model)) if language_model not in (None, "none") else None
+        given["lexicon"] = read_lexicon(lexicon, words, given.pop("language_model_weight", 1.0), given.pop("length_bonus", 0.0))
+        given["language_model_weight"] = 0.0
+    elif language_model == "none":
         given["language_model_weight"] = 0.0
     elif language_model is not None:
         from asr.search.language_model import load

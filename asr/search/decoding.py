@@ -60,6 +60,8 @@ def decode(
         return ctc_greedy_search(model, ctc_tokenizer, encoded)
     by_ctc = model.ctc_log_probabilities(encoded) if model.ctc is not None else None
     size, n_best, fused = options.beam_size or 1, options.n_best, _fused(options)
+    if options.lexicon is not None:
+        return _joined(options.lexicon.search(cast(Tensor, by_ctc), encoded.lengths, ctc_tokenizer, size, n_best))
     if options.decoder == "ctc-beam":
         scorers = _scorers(fused, ctc_tokenizer, encoded)
         bonus = options.length_bonus or 0.0

@@ -12,6 +12,7 @@ from asr.model.recognizer import Recognizer
 
 if TYPE_CHECKING:
     from asr.search.language_model import LanguageModel
+    from asr.search.lexicon import Lexicon
     from asr.search.phrases import Phrases
 
 DecoderName = Literal["autoregressive", "joint", "rescoring", "ctc", "ctc-beam"]
@@ -49,19 +50,21 @@ class DecodingOptions:
         language_model: its log-probability is added to the score.
         language_model_weight: what it is multiplied by; 0 leaves out the model's own language model as well.
         phrases: words and names that are expected.
+        lexicon: words that alone may be said, for ``ctc-beam``; it has its own language model.
     """
 
     decoder: DecoderName | None = None
     prompt: tuple[str, ...] | None = None
     beam_size: int | None = None
     n_best: int = 1
-    beam_threshold: float = 20.0
+    beam_threshold: float = 8.0
     ctc_weight: float | None = None
     length_bonus: float | None = None
     length_normalization: float = 0.0
     language_model: LanguageModel | None = None
     language_model_weight: float | None = None
     phrases: Phrases | None = None
+    lexicon: Lexicon | None = None
 
     def resolved(self, model: Recognizer, folder: Path | None = None) -> DecodingOptions:
         """The same options with the model's or general choices in place of None.
@@ -105,6 +108,8 @@ class DecodingOptions:
             from asr.search.language_model import load
 
             language_model = load(folder / own.language_model)
+        if self.lexicon is not None and (decoder != "ctc-beam" or self.phrases is not None):
+            raise ConfigurationError("a lexicon is for --decoder ctc-beam, without phrases; leave one of them out.")
         beam_size = 1 if decoder == "ctc" else beam_size
         return replace(
             self,
@@ -123,6 +128,8 @@ class DecodingOptions:
             words.append(f"CTC {self.ctc_weight:g}")
         if self.language_model is not None:
             words.append(f"language model {self.language_model_weight:g}")
+        if self.lexicon is not None:
+            words.append(f"{len(self.lexicon.words)} words, language model {self.lexicon.weight:g}")
         if self.phrases is not None:
             words.append(f"{len(self.phrases.phrases)} phrases {self.phrases.bonus:g}")
         if self.length_bonus and (self.beam_size != 1 or self.language_model is not None):
