@@ -54,7 +54,8 @@ def test_texts_stay_short(data: Path, options: DecodingOptions) -> None:
 
 
 def test_text_does_not_depend_on_the_batch(corpora: Path) -> None:
-    checkpoint = asr.load("en", "cpu").checkpoint
+    # In eight bits the last digit of a float decides a rounding now and then, and that a token that was nearly another.
+    checkpoint = asr.load("en", "cpu", precision="float32").checkpoint
     model = checkpoint.model
     paths = sorted((corpora / "LibriSpeech" / "dev-extra").rglob("*.opus"))[::41]
     clips = sorted((torch.from_numpy(files.read(path))[: 8 * RATE] for path in paths), key=len)[:8]
