@@ -77,7 +77,10 @@ def adapt_vocabulary(
     characters: Annotated[
         Path | None, typer.Option(help="Write the characters of this text instead of byte pairs.", show_default=False)
     ] = None,
-    language: Annotated[str, typer.Option(help="Of the text, with --characters.")] = "zh",
+    language: Annotated[
+        str | None,
+        typer.Option(help="The only language of a multilingual model from now on.", show_default=False),
+    ] = None,
 ) -> None:
     """Give a trained model another vocabulary: fewer byte pairs, or characters."""
     from asr import pretrained
@@ -86,12 +89,15 @@ def adapt_vocabulary(
     if sum(choice is not None for choice in (words, like, characters)) != 1:
         raise typer.BadParameter("give one of --words, --like and --characters", param_hint="--words")
     whole = checkpoint.load(model)
+    if language is not None and characters is None:
+        whole = vocabulary.for_language(whole, language)
     if words is not None:
         adapted = vocabulary.prune(whole, vocabulary.read_counts(words), size)
     elif like is not None:
         adapted = vocabulary.prune_like(whole, checkpoint.load(pretrained.find(like)))
     else:
         assert characters is not None
+        language = language or "zh"
         prompt = [f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]
         adapted = vocabulary.to_characters(whole, vocabulary.read_characters(characters), language, prompt)
     checkpoint.save(adapted, output, f"# {output.name}\n\n{model.name} with {len(adapted.tokenizer):,} tokens.\n", "float16")

@@ -85,6 +85,23 @@ def _keep(
     return _with_embedding(checkpoint, settings, tokens, embedding[rows])
 
 
+def for_language(checkpoint: Checkpoint, language: str) -> Checkpoint:
+    """Fix the language of a multilingual Whisper model: its decoder is prompted with it ever after.
+
+    Raises:
+        CheckpointError: the model has no such language.
+    """
+    tokenizer, decoder = checkpoint.tokenizer, checkpoint.model.configuration.decoder
+    if not isinstance(tokenizer, BytePairTokenizer) or decoder is None or language not in tokenizer.languages:
+        raise CheckpointError(f"the model has no language '{language}'; import one of Whisper's multilingual models.")
+    prompt = ("<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>")
+    settings = checkpoint.model.configuration.model_copy(
+        update={"language": language, "decoder": decoder.model_copy(update={"prompt": prompt})}
+    )
+    embedding = checkpoint.model.state_dict()["decoder.token_embedding.weight"]
+    return _with_embedding(checkpoint, settings, tokenizer, embedding)
+
+
 def to_characters(
     checkpoint: Checkpoint, characters: Iterable[str], language: str, prompt: Iterable[str] = (), ctc: bool = True
 ) -> Checkpoint:
@@ -161,6 +178,9 @@ def read_counts(path: Path) -> Counter[str]:
             times = float(count) if count else 1.0
         except ValueError as error:
             raise CheckpointError(f"{path}, line {number}: '{count}' is not a count; write word<tab>count.") from error
+        if not text[:1].isascii():  # as in Chinese, which writes no spaces
+            counts[text] += times  # type: ignore[assignment]
+            continue
         counts[f" {text}"] += times  # type: ignore[assignment]
         counts[f" {text[:1].upper()}{text[1:]}"] += times / 10  # type: ignore[assignment]
         counts[f"{text[:1].upper()}{text[1:]}"] += times / 20  # type: ignore[assignment]

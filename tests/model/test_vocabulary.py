@@ -13,7 +13,7 @@ from asr.exceptions import CheckpointError
 from asr.model.checkpoint import Checkpoint, load, save
 from asr.model.configuration import DecoderConfiguration, EncoderConfiguration, ModelConfiguration
 from asr.model.recognizer import Recognizer
-from asr.model.vocabulary import prune, prune_like, read_characters, read_counts, to_characters
+from asr.model.vocabulary import for_language, prune, prune_like, read_characters, read_counts, to_characters
 from asr.model.whisper import vocabulary_tokens
 from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer, TokenizerConfiguration
 from tests.model.test_whisper import MULTILINGUAL, pieces
@@ -127,6 +127,16 @@ def test_characters_start_from_their_byte_pairs(whole: Checkpoint, tmp_path: Pat
     assert not encoded.values.grad.any()
 
 
+def test_a_multilingual_model_may_have_one_language(whole: Checkpoint) -> None:
+    chinese = prune(for_language(whole, "zh"), WORDS, 300)
+    assert chinese.model.configuration.language == "zh"
+    assert chinese.model.configuration.decoder is not None
+    assert chinese.model.configuration.decoder.prompt == ("<|startoftranscript|>", "<|zh|>", "<|transcribe|>", "<|notimestamps|>")
+    assert {"<|zh|>", "<|transcribe|>"} <= set(chinese.tokenizer.tokens)
+    with pytest.raises(CheckpointError, match="no language 'xx'"):
+        for_language(whole, "xx")
+
+
 def test_characters_have_no_byte_pairs_to_prune(whole: Checkpoint) -> None:
     model = to_characters(whole, "机器学习", "zh")
     with pytest.raises(CheckpointError, match="byte pairs"):
@@ -141,6 +151,8 @@ def test_files_of_words_and_characters(tmp_path: Path) -> None:
     assert counts[" tea"] == 30
     assert counts[" Tea"] == 3
     assert counts["Milk"] == 0.05
+    (tmp_path / "words").write_text("学习\t2\n", encoding="utf-8")
+    assert read_counts(tmp_path / "words") == {"学习": 2}
     (tmp_path / "bad").write_text("tea\tmany\n", encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"bad, line 1: 'many' is not a count; write word<tab>count\."):
         read_counts(tmp_path / "bad")
