@@ -18,8 +18,17 @@ class DecoderChoice(str, Enum):
     autoregressive = "autoregressive"
     joint = "joint"
     rescoring = "rescoring"
+    nonautoregressive = "nonautoregressive"
     ctc = "ctc"
     ctc_beam = "ctc-beam"
+
+
+class LengthChoice(str, Enum):
+    """How the non-autoregressive decoder finds the text's length; the names are ``asr.model.configuration.LengthWay``."""
+
+    predictor = "predictor"
+    row = "row"
+    ctc = "ctc"
 
 
 Decoder = Annotated[
@@ -40,6 +49,13 @@ LanguageModelFile = Annotated[
 ]
 LanguageModelWeight = Annotated[
     float | None, typer.Option(min=0, help="What its log-probability is multiplied by.", show_default=False)
+]
+Iterations = Annotated[int | None, typer.Option(min=1, help="nonautoregressive: passes of the decoder.", show_default=False)]
+LengthBy = Annotated[
+    LengthChoice | None, typer.Option(help="nonautoregressive: what says how long the text is.", show_default=False)
+]
+LengthCandidates = Annotated[
+    int | None, typer.Option(min=1, help="nonautoregressive, by predictor: lengths that are tried.", show_default=False)
 ]
 
 

@@ -87,6 +87,9 @@ def transcribe(
     beam_size: decoding.BeamSize = None,
     ctc_weight: decoding.CtcWeight = None,
     length_bonus: decoding.LengthBonus = None,
+    iterations: decoding.Iterations = None,
+    length_by: decoding.LengthBy = None,
+    length_candidates: decoding.LengthCandidates = None,
     language_model: decoding.LanguageModelFile = None,
     language_model_weight: decoding.LanguageModelWeight = None,
     phrases: decoding.PhrasesFile = None,
@@ -130,6 +133,9 @@ def transcribe(
             beam_size=beam_size,
             ctc_weight=ctc_weight,
             length_bonus=length_bonus,
+            iterations=iterations,
+            length_by=length_by.value if length_by else None,
+            length_candidates=length_candidates,
         )
 
         def load_model(name: str, spoken: str | None = None) -> Transcriber:

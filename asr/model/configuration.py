@@ -44,8 +44,8 @@ class EncoderConfiguration(StrictModel):
         return self
 
 
-class DecoderConfiguration(StrictModel):
-    """The autoregressive decoder."""
+class DecoderStackConfiguration(StrictModel):
+    """What every decoder's stack of layers has."""
 
     layers: int = Field(4, ge=1)
     heads: int = Field(4, ge=1)
@@ -53,15 +53,12 @@ class DecoderConfiguration(StrictModel):
     activation: Literal["relu", "gelu", "swish"] = "relu"
     norm: NormPlacement = "before"
     dropout: float = Field(0.1, ge=0, lt=1)
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
     maximum_length: int = Field(448, ge=2, description="longest sequence, prompt included; learned positions have no more")
     scale_embedding: bool = True
-    prompt: tuple[str, ...] = Field(("<sos>",), min_length=1, description="tokens that every sequence starts with")
     suppressed: tuple[int, ...] = Field((), description="tokens that are never emitted; in YAML also ranges, as '50257-51863'")
-    suppressed_at_start: tuple[int, ...] = Field((), description="tokens that are not emitted first")
     tokens_per_second: float = Field(30.0, gt=0, description="bound of the search: at most so many tokens a second")
 
-    @field_validator("suppressed", "suppressed_at_start", mode="before")
+    @field_validator("suppressed", "suppressed_at_start", mode="before", check_fields=False)
     @classmethod
     def _unfold(cls, tokens: Any) -> Any:
         if not isinstance(tokens, list | tuple):
@@ -72,7 +69,7 @@ class DecoderConfiguration(StrictModel):
             unfolded += range(int(ends[1]), int(ends[2]) + 1) if ends else [token]
         return unfolded
 
-    @field_serializer("suppressed", "suppressed_at_start", when_used="json")
+    @field_serializer("suppressed", "suppressed_at_start", when_used="json", check_fields=False)
     def _fold(self, tokens: tuple[int, ...]) -> list[int | str]:
         folded: list[int | str] = []
         # Tokens that follow one another keep their distance to their place.
@@ -85,7 +82,7 @@ class DecoderConfiguration(StrictModel):
 class DecodingConfiguration(StrictModel):
     """The search that suits a model best, by measurement; every choice can be overruled when decoding."""
 
-    decoder: Literal["autoregressive", "joint", "rescoring", "ctc", "ctc-beam"] | None = None
+    decoder: Literal["autoregressive", "joint", "rescoring", "nonautoregressive", "ctc", "ctc-beam"] | None = None
     beam_size: int | None = Field(None, ge=1)
     ctc_weight: float | None = Field(None, ge=0, le=1)
     length_bonus: float | None = None
@@ -100,6 +97,32 @@ class ConfidenceConfiguration(StrictModel):
     offset: float = 0.0
 
 
+class DecoderConfiguration(DecoderStackConfiguration):
+    """The autoregressive decoder."""
+
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    prompt: tuple[str, ...] = Field(("<sos>",), min_length=1, description="tokens that every sequence starts with")
+    suppressed_at_start: tuple[int, ...] = Field((), description="tokens that are not emitted first")
+
+
+LengthWay = Literal["predictor", "row", "ctc"]
+
+
+class NonautoregressiveConfiguration(DecoderStackConfiguration):
+    """The non-autoregressive decoder, which answers at all positions of a row at once."""
+
+    mask: str = Field("<sos>", description="token that stands where nothing is known yet")
+    lengths: tuple[LengthWay, ...] = Field(
+        ("predictor", "ctc"),
+        min_length=1,
+        description="how the row's length is found, the first unless another is asked for; predictor: from the encoder's "
+        "output; row: as long as the bound, the text ends at the first stop token; ctc: that of the CTC head's greedy path",
+    )
+    acoustic_embedding: bool = Field(
+        False, description="add what the encoder says of each token, by integrate-and-fire, to the row's embeddings"
+    )
+
+
 class ModelConfiguration(StrictModel):
     """The whole model; ``width`` of the decoder is the encoder's."""
 
@@ -109,6 +132,7 @@ class ModelConfiguration(StrictModel):
     encoder: EncoderConfiguration = Field(default_factory=EncoderConfiguration)  # type: ignore[arg-type]
     decoder: DecoderConfiguration | None = Field(default_factory=DecoderConfiguration)  # type: ignore[arg-type]
     confidence: ConfidenceConfiguration = Field(default_factory=ConfidenceConfiguration)  # type: ignore[arg-type]
+    nonautoregressive: NonautoregressiveConfiguration | None = Field(None, description="a second decoder, all tokens at once")
     ctc: bool = Field(True, description="whether a CTC head stands on the encoder")
     decoding: DecodingConfiguration = Field(default_factory=DecodingConfiguration)  # type: ignore[arg-type]
     ctc_characters: str | None = Field(
@@ -117,8 +141,13 @@ class ModelConfiguration(StrictModel):
 
     @model_validator(mode="after")
     def _has_output(self) -> ModelConfiguration:
-        if self.decoder is None and not self.ctc:
+        if self.decoder is None and self.nonautoregressive is None and not self.ctc:
             raise ValueError("a model needs a decoder, a CTC head, or both")
-        if self.decoder is not None and self.encoder.width % self.decoder.heads:
-            raise ValueError(f"width {self.encoder.width} cannot be divided among {self.decoder.heads} decoder heads")
+        for decoder in (self.decoder, self.nonautoregressive):
+            if decoder is not None and self.encoder.width % decoder.heads:
+                raise ValueError(f"width {self.encoder.width} cannot be divided among {decoder.heads} decoder heads")
+        if self.nonautoregressive is not None and "ctc" in self.nonautoregressive.lengths and not self.ctc:
+            raise ValueError("nonautoregressive.lengths has ctc, but the model has no CTC head; set ctc or leave it out")
+        if self.nonautoregressive is not None and "ctc" in self.nonautoregressive.lengths and self.ctc_characters is not None:
+            raise ValueError("nonautoregressive.lengths has ctc, but the CTC head writes other tokens; leave one of them out")
         return self

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.model.attention import KeyValueCache, MultiHeadAttention
-from asr.model.configuration import DecoderConfiguration
+from asr.model.configuration import DecoderConfiguration, DecoderStackConfiguration
 from asr.model.layers import FeedForward, Residual, length_mask, sinusoids
 
 
@@ -23,14 +23,18 @@ class DecoderWeights:
 
 
 class DecoderLayer(nn.Module):
-    """Masked self-attention, cross-attention and feed-forward, each with residual and norm.
+    """Self-attention, cross-attention and feed-forward, each with residual and norm (Vaswani et al. 2017, figure 1 right).
 
-    Vaswani et al. 2017, figure 1 right.
+    Args:
+        configuration: of the stack.
+        width: features of inputs and outputs.
+        causal: masked self-attention, each step sees only what is to its left; False: all see all.
     """
 
-    def __init__(self, configuration: DecoderConfiguration, width: int) -> None:
+    def __init__(self, configuration: DecoderStackConfiguration, width: int, causal: bool = True) -> None:
         super().__init__()
         c = configuration
+        self.causal = causal
         self.self_attention = MultiHeadAttention(width, c.heads, c.dropout)
         self.self_attention_residual = Residual(width, c.norm, c.dropout)
         self.cross_attention = MultiHeadAttention(width, c.heads, c.dropout)
@@ -47,13 +51,25 @@ class DecoderLayer(nn.Module):
         cache: KeyValueCache | None,
         index: int,
         weights: DecoderWeights | None,
+        attend_to_row: Tensor | None = None,
     ) -> Tensor:
-        """(batch, length, width) -> the same; ``index`` is this layer's place in ``cache``."""
+        """(batch, length, width) -> the same.
+
+        Args:
+            inputs: (batch, length, width).
+            encoded: (batch, positions, width).
+            attend: which positions of ``encoded`` may be attended to, bool (batch, 1, 1, positions).
+            valid: which steps are not padding, bool (batch, length), for batch normalisation.
+            cache: earlier steps. A layer that is not causal has none and keeps only cross-attention's memory in it.
+            index: this layer's place in ``cache``.
+            weights: if given, filled with the attention weights.
+            attend_to_row: where not causal, which steps may be attended to, bool (batch, 1, 1, length).
+        """
         want = weights is not None
 
-        def masked_self_attention(normal: Tensor) -> Tensor:
-            past = cache.self_attention[index] if cache else None
-            output, seen = self.self_attention(normal, causal=True, cache=past, return_weights=want)
+        def self_attention(normal: Tensor) -> Tensor:
+            past = cache.self_attention[index] if cache and self.causal else None
+            output, seen = self.self_attention(normal, None, attend_to_row, self.causal, past, want)
             if weights is not None:
                 weights.self_attention.append(cast(Tensor, seen))
             return cast(Tensor, output)
@@ -66,7 +82,7 @@ class DecoderLayer(nn.Module):
                 weights.cross_attention.append(cast(Tensor, seen))
             return cast(Tensor, output)
 
-        hidden = self.self_attention_residual(inputs, masked_self_attention, valid)
+        hidden = self.self_attention_residual(inputs, self_attention, valid)
         hidden = self.cross_attention_residual(hidden, cross_attention, valid)
         return cast(Tensor, self.feed_forward_residual(hidden, self.feed_forward, valid))
 

@@ -1,4 +1,4 @@
-"""The recogniser: front end, encoder, autoregressive decoder and CTC head under one configuration."""
+"""The recogniser: front end, encoder, decoders and CTC head under one configuration."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from asr.audio.files import SAMPLE_RATE
 from asr.model.configuration import ModelConfiguration
 from asr.model.decoder import Decoder
 from asr.model.encoder import Encoder
+from asr.model.nonautoregressive import NonautoregressiveDecoder
 from asr.text.tokenizer import CharacterTokenizer
 
 # A processor encodes so many frames together, or one utterance: more would leave its caches and give no speed in return.
@@ -43,6 +44,8 @@ class Recognizer(nn.Module):
         self.front_end = Filterbank(configuration.front_end)
         self.encoder = Encoder(configuration.encoder, configuration.front_end.mels)
         self.decoder = Decoder(configuration.decoder, width, vocabulary) if configuration.decoder else None
+        second = configuration.nonautoregressive
+        self.nonautoregressive = NonautoregressiveDecoder(second, width, vocabulary) if second else None
         own = configuration.ctc_characters
         ctc_vocabulary = vocabulary if own is None else len(CharacterTokenizer.of(own))
         self.ctc = nn.Linear(width, ctc_vocabulary) if configuration.ctc else None
@@ -118,7 +121,12 @@ class Recognizer(nn.Module):
         """Number of parameters of each part, counted before weights are brought to eight bits."""
         with torch.device("meta"):
             whole = Recognizer(self.configuration, self.vocabulary)
-        parts = {"encoder": whole.encoder, "decoder": whole.decoder, "ctc": whole.ctc}
+        parts = {
+            "encoder": whole.encoder,
+            "decoder": whole.decoder,
+            "nonautoregressive": whole.nonautoregressive,
+            "ctc": whole.ctc,
+        }
         return {
             name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items() if part is not None
         }

@@ -18,6 +18,7 @@ from asr.search.greedy import greedy_search
 from asr.search.hearing import Hearing
 from asr.search.hypothesis import Hypothesis
 from asr.search.language_model import LanguageModel
+from asr.search.mask_predict import mask_predict_search
 from asr.search.options import DecodingOptions
 from asr.search.rescoring import decoder_scores, rescore
 from asr.search.scorers import PrefixScorer
@@ -58,6 +59,17 @@ def decode(
         )
     if options.decoder == "ctc":
         return ctc_greedy_search(model, ctc_tokenizer, encoded)
+    if options.decoder == "nonautoregressive":
+        return mask_predict_search(
+            model,
+            tokenizer,
+            encoded,
+            sample_lengths,
+            options.iterations,
+            options.length_by,
+            options.length_candidates,
+            options.ctc_threshold,
+        )
     by_ctc = model.ctc_log_probabilities(encoded) if model.ctc is not None else None
     size, n_best, fused = options.beam_size or 1, options.n_best, _fused(options)
     if options.lexicon is not None:

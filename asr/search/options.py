@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from asr.exceptions import ConfigurationError
-from asr.model.configuration import DecodingConfiguration
+from asr.model.configuration import DecodingConfiguration, LengthWay
 from asr.model.recognizer import Recognizer
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from asr.search.lexicon import Lexicon
     from asr.search.phrases import Phrases
 
-DecoderName = Literal["autoregressive", "joint", "rescoring", "ctc", "ctc-beam"]
+DecoderName = Literal["autoregressive", "joint", "rescoring", "nonautoregressive", "ctc", "ctc-beam"]
 DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 # What the names need of a model.
 _NEED_DECODER = ("autoregressive", "joint", "rescoring")
@@ -32,6 +32,7 @@ class DecodingOptions:
     - ``joint``: one beam search over the decoder's score and CTC's prefix score (Watanabe et al. 2017).
     - ``rescoring``: texts of CTC's beam, or of the decoder's where CTC writes other tokens, which decoder, CTC and
       language model then score as a whole.
+    - ``nonautoregressive``: the non-autoregressive decoder, all tokens at once (``asr.search.mask_predict``).
     - ``ctc``: the best path of the CTC head.
     - ``ctc-beam``: prefix beam search over the CTC head (Hannun et al. 2014).
 
@@ -47,6 +48,10 @@ class DecodingOptions:
         ctc_weight: share of CTC in a joint score.
         length_bonus: added to a text's score for each token.
         length_normalization: texts are compared by score / (tokens + 1) ** this.
+        iterations: passes of the non-autoregressive decoder.
+        length_by: what says how long its text is: predictor, row or ctc; None: the first that it was trained for.
+        length_candidates: with predictor, so many of the most probable lengths are decoded and the best is kept.
+        ctc_threshold: with ctc, tokens that the CTC head gives at least this probability are not asked for.
         language_model: its log-probability is added to the score.
         language_model_weight: what it is multiplied by; 0 leaves out the model's own language model as well.
         phrases: words and names that are expected.
@@ -61,6 +66,10 @@ class DecodingOptions:
     ctc_weight: float | None = None
     length_bonus: float | None = None
     length_normalization: float = 0.0
+    iterations: int = 4
+    length_by: LengthWay | None = None
+    length_candidates: int = 1
+    ctc_threshold: float = 0.99
     language_model: LanguageModel | None = None
     language_model_weight: float | None = None
     phrases: Phrases | None = None
@@ -78,13 +87,17 @@ class DecodingOptions:
             CheckpointError: the model's language model cannot be read.
         """
         own = model.configuration.decoding
-        decoder = self.decoder or own.decoder or ("autoregressive" if model.decoder is not None else "ctc")
+        decoder = self.decoder or own.decoder or _first(model)
         if decoder not in DECODERS:
             raise ConfigurationError(f"decoder '{decoder}' is unknown; give one of {', '.join(DECODERS)}.")
+        if decoder == "nonautoregressive":
+            return self._nonautoregressive(model)
         if decoder in _NEED_DECODER and model.decoder is None:
-            raise ConfigurationError(f"the model has no autoregressive decoder, which {decoder} needs; use --decoder ctc.")
+            raise ConfigurationError(
+                f"the model has no autoregressive decoder, which {decoder} needs; use --decoder {_first(model)}."
+            )
         if decoder in _NEED_CTC and model.ctc is None:
-            raise ConfigurationError(f"the model has no CTC head, which {decoder} needs; use --decoder autoregressive.")
+            raise ConfigurationError(f"the model has no CTC head, which {decoder} needs; use --decoder {_first(model)}.")
         # The model's choices belong to its choice of decoder.
         own = own if decoder == own.decoder or (self.decoder is None and own.decoder is None) else DecodingConfiguration()
 
@@ -121,8 +134,27 @@ class DecodingOptions:
             language_model_weight=weight,
         )
 
+    def _nonautoregressive(self, model: Recognizer) -> DecodingOptions:
+        if model.nonautoregressive is None:
+            raise ConfigurationError(f"the model has no non-autoregressive decoder; use --decoder {_first(model)}.")
+        ways = model.nonautoregressive.configuration.lengths
+        length_by = self.length_by or ways[0]
+        if length_by not in ways:
+            raise ConfigurationError(
+                f"the non-autoregressive decoder was not trained to find its length by {length_by}; "
+                f"use --length-by {' or '.join(ways)}."
+            )
+        if self.iterations < 1 or self.length_candidates < 1:
+            raise ConfigurationError(
+                f"{self.iterations} iterations with {self.length_candidates} lengths are not possible; give 1 or more."
+            )
+        return replace(self, decoder="nonautoregressive", length_by=length_by)
+
     def describe(self) -> str:
         """The search in a few words, for tables of results; of resolved options."""
+        if self.decoder == "nonautoregressive":
+            several = f", best of {self.length_candidates} lengths" if self.length_candidates > 1 else ""
+            return f"nonautoregressive, length by {self.length_by}{several}, {self.iterations} iterations"
         words = [str(self.decoder), "greedy" if self.beam_size == 1 else f"beam {self.beam_size}"]
         if self.decoder in ("joint", "rescoring"):
             words.append(f"CTC {self.ctc_weight:g}")
@@ -135,3 +167,10 @@ class DecodingOptions:
         if self.length_bonus and (self.beam_size != 1 or self.language_model is not None):
             words.append(f"length bonus {self.length_bonus:g}")
         return ", ".join(words)
+
+
+def _first(model: Recognizer) -> DecoderName:
+    """What writes where nothing is asked for."""
+    if model.decoder is not None:
+        return "autoregressive"
+    return "nonautoregressive" if model.nonautoregressive is not None else "ctc"

@@ -43,6 +43,8 @@ class TrainingConfiguration(StrictModel):
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     ctc_weight: float = Field(0.3, ge=0, le=1)
+    nonautoregressive_weight: float = Field(1.0, ge=0, description="of the non-autoregressive decoder, added to the others")
+    length_weight: float = Field(0.1, ge=0, description="of its length predictor, in its loss")
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0, description="peak rate")
@@ -59,6 +61,9 @@ class TrainingConfiguration(StrictModel):
     checkpoint_minutes: float = Field(10.0, gt=0, description="a checkpoint at least so often, besides each epoch's")
     validate_every: int = Field(1, ge=1, description="epochs between validations")
     keep_best: int = Field(5, ge=1)
+    encoder_cache: str | None = Field(
+        None, description="folder to keep a frozen encoder's output in, computed once; needs learning_rates: {encoder: 0}"
+    )
 
     @field_validator("learning_rates")
     @classmethod
@@ -74,6 +79,11 @@ class Recipe(StrictModel):
     name: str
     output: str = Field(description="folder of the run: checkpoints, log, curves")
     initialize: str | None = Field(None, description="checkpoint folder whose weights and vocabulary training starts from")
+    initialize_parts: dict[str, str] = Field(
+        default_factory=dict,
+        description="prefixes of parameters that start from other ones of ``initialize``, as nonautoregressive.layers: "
+        "decoder.layers; empty: from random numbers; the longest prefix counts",
+    )
     model: dict[str, Any] = Field(default_factory=dict, description="the model, or what changes of ``initialize``")
     data: DataConfiguration
     training: TrainingConfiguration = Field(default_factory=TrainingConfiguration)  # type: ignore[arg-type]
@@ -82,6 +92,13 @@ class Recipe(StrictModel):
     def _relative_to_here(self) -> Recipe:
         if self.initialize is not None and not (Path(self.initialize) / CONFIGURATION).is_file():
             raise ValueError(f"initialize '{self.initialize}' is not a checkpoint folder; import or train one first")
+        if self.initialize_parts and self.initialize is None:
+            raise ValueError("initialize_parts needs the checkpoint folder that the parts are of; set initialize")
+        if self.training.encoder_cache is not None:
+            if self.training.learning_rates.get("encoder") != 0:
+                raise ValueError("training.encoder_cache needs an encoder that is not trained; set learning_rates.encoder: 0")
+            if self.data.nonspeech or self.data.augmentation != AugmentationConfiguration():
+                raise ValueError("training.encoder_cache needs audio that is the same in every epoch; drop augmentation")
         return self
 
     def model_configuration(self) -> ModelConfiguration:
@@ -99,7 +116,7 @@ class Recipe(StrictModel):
         weight = self.training.ctc_weight
         if (weight > 0) != settings.ctc and not (weight == 0):
             raise ConfigurationError(f"recipe {self.name}: training.ctc_weight is {weight}, but model.ctc is false; set one.")
-        if weight < 1 and settings.decoder is None:
+        if weight < 1 and settings.decoder is None and (settings.ctc or settings.nonautoregressive is None):
             raise ConfigurationError(f"recipe {self.name}: the model has no decoder, set training.ctc_weight=1.")
         return settings
 

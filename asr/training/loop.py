@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from lhotse import CutSet
+from torch import Tensor
 
 from asr.audio.augmentation import SpecAugment, WaveformAugmentation
 from asr.corpora import manifests
@@ -29,11 +30,12 @@ from asr.exceptions import TrainingError
 from asr.model import checkpoint as model_folder
 from asr.model.checkpoint import Checkpoint
 from asr.model.recognizer import Recognizer
-from asr.text.tokenizer import CharacterTokenizer
+from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer
 from asr.training import checkpoints, curves
 from asr.training.beginning import as_configured, with_statistics
 from asr.training.checkpoints import Progress
 from asr.training.configuration import Recipe
+from asr.training.encoder_cache import EncoderCache
 from asr.training.nonspeech import add_nonspeech
 from asr.training.objective import Objective, encoded_targets, fits, moved
 from asr.training.schedule import cosine, inverse_square_root
@@ -51,6 +53,7 @@ class Step:
     loss: float
     attention: float
     ctc: float
+    nonautoregressive: float
     learning_rate: float
     gradient_norm: float
     audio_seconds: float
@@ -96,7 +99,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         raise TrainingError(f"{run}: holds a run already; go on with --resume or choose another output.")
 
     # A head that the loss leaves out has no gradient that the ranks could wait for.
-    idle = settings.ctc_weight in (0, 1)
+    idle = settings.ctc_weight in (0, 1) or settings.nonautoregressive_weight == 0
     # accelerate remembers the first run's precision and device for the life of the process; this may be the second.
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
@@ -114,15 +117,19 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
     checkpoint = _build(recipe, cuts, earlier)
     model, tokenizer, ctc_tokenizer = checkpoint.model, checkpoint.tokenizer, checkpoint.ctc_tokenizer
     decoder = model.decoder
-    start = [tokenizer.identifier(token) for token in decoder.configuration.prompt] if decoder else []
+    start = decoder.configuration.prompt if decoder else ()
     longest = decoder.configuration.maximum_length if decoder else None
+    if model.nonautoregressive is not None:
+        # Its rows have a stop token where the other decoder's have a prompt.
+        longest = min(longest or 10**9, model.nonautoregressive.configuration.maximum_length)
 
     def fitting(seconds: float, text: str) -> bool:
         # Augmentation makes some copies shorter: the text must fit the fastest of them.
         fastest = max(1.0, *recipe.data.augmentation.speed.factors)
         positions = model.positions(seconds / fastest)
         labels = ctc_tokenizer.encode(text)
-        return fits(positions if settings.ctc_weight else 10**9, labels, longest, len(start), tokenizer.encode(text))
+        prompt = max(len(start), 1)
+        return fits(positions if settings.ctc_weight else 10**9, labels, longest, prompt, tokenizer.encode(text))
 
     cuts, dropped = select(
         cuts, minimum_seconds=recipe.data.minimum_seconds, maximum_seconds=recipe.data.maximum_seconds, fits=fitting
@@ -140,10 +147,19 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         augmentation=WaveformAugmentation(recipe.data.augmentation),
     )
     held_out = validation_loader(recipe, accelerator)
+    known = EncoderCache(Path(settings.encoder_cache), model) if settings.encoder_cache else None
 
     # Objective, optimiser and schedule.
     spec_augment = SpecAugment(recipe.data.augmentation.spec_augment)
-    objective = Objective(model, ctc_tokenizer.blank, settings.ctc_weight, settings.label_smoothing, spec_augment)
+    objective = Objective(
+        model,
+        ctc_tokenizer.blank,
+        settings.ctc_weight,
+        settings.label_smoothing,
+        spec_augment,
+        settings.nonautoregressive_weight,
+        settings.length_weight,
+    )
     groups = parameter_groups(model, settings.learning_rate, settings.learning_rates, settings.weight_decay)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     optimizer = kind(groups, lr=settings.learning_rate, betas=settings.betas, eps=1e-9)
@@ -196,12 +212,13 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
             for parameters in optimizer.param_groups:
                 parameters["lr"] = parameters["peak"] * factor
             random = _random(settings.seed, progress.step, accelerator.process_index)
-            totals = [0.0, 0.0, 0.0]
+            totals = [0.0, 0.0, 0.0, 0.0]
             seconds = 0.0
             for index, batch in enumerate(group):
                 batch = add_nonspeech(batch, recipe.data.nonspeech, random.numpy)
                 seconds += float(batch.lengths.sum()) / 16_000
-                wanted = encoded_targets(checkpoint, batch.texts)
+                wanted = encoded_targets(checkpoint, batch.texts, batch.lengths, random.torch)
+                encoded = known.encode(batch, accelerator.device) if known else None
                 # Gradients of all ranks are exchanged once a step, with the last batch.
                 with accelerator.no_sync(wrapped) if index < len(group) - 1 else nullcontext(), accelerator.autocast():
                     losses = wrapped(
@@ -209,9 +226,11 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
                         batch.lengths.to(accelerator.device),
                         moved(wanted, accelerator.device),
                         random.torch,
+                        encoded,
                     )
                     accelerator.backward(losses.total / len(group))
-                for place, value in enumerate((losses.total, losses.attention, losses.ctc)):
+                values = (losses.total, losses.attention, losses.ctc, losses.nonautoregressive)
+                for place, value in enumerate(values):
                     totals[place] += float(value.detach()) / len(group)
             norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip))
             # Gradients are averaged over ranks, so all of them come to the same conclusion here.
@@ -234,9 +253,9 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
                     f"recipe {recipe.name}: {_MOST_SKIPPED_IN_A_ROW} steps in a row had a loss or gradient that is not "
                     f"finite, the last at step {progress.step}; lower training.learning_rate or look at the data."
                 )
-            loss, attention, ctc = totals
+            loss, attention, ctc, masked = totals
             rate = settings.learning_rate * factor
-            step = Step(epoch, progress.step, loss, attention, ctc, rate, norm, seconds)
+            step = Step(epoch, progress.step, loss, attention, ctc, masked, rate, norm, seconds)
             if accelerator.is_main_process:
                 _log(run / "log.jsonl", step)
                 accelerator.log({"loss": step.loss, "learning_rate": step.learning_rate}, step=step.step)
@@ -312,16 +331,45 @@ def _build(recipe: Recipe, cuts: CutSet, earlier: Path | None) -> Checkpoint:
         tokenizer = CharacterTokenizer.build(texts, configuration.tokenizer)
         return Checkpoint(Recognizer(configuration, len(tokenizer)), tokenizer)
     parent = model_folder.load(Path(recipe.initialize))
-    model = Recognizer(configuration, len(parent.tokenizer))
-    weights = parent.model.state_dict()
+    vocabulary: CharacterTokenizer | BytePairTokenizer = parent.tokenizer
+    other = configuration.tokenizer.kind != parent.model.configuration.tokenizer.kind
+    if other:
+        # Another kind of text: the vocabulary, and all that has a row for each token, start anew.
+        texts = (supervision.text or "" for cut in cuts for supervision in cut.supervisions)
+        vocabulary = CharacterTokenizer.build(texts, configuration.tokenizer)
+    model = Recognizer(configuration, len(vocabulary))
+    weights = renamed(parent.model.state_dict(), recipe.initialize_parts)
     own = model.state_dict()
+    if other:
+        weights = {name: value for name, value in weights.items() if name in own and not _has_a_row_for_each_token(name)}
     if unfit := [name for name, value in weights.items() if name in own and own[name].shape != value.shape]:
         raise TrainingError(f"recipe {recipe.name}: {unfit[0]} has another shape than in {recipe.initialize}.")
     model.load_state_dict({**own, **{name: value for name, value in weights.items() if name in own}})
-    built = Checkpoint(model, parent.tokenizer)
-    if model.ctc is not None and parent.model.ctc is None:
+    built = Checkpoint(model, vocabulary)
+    if model.ctc is not None and (other or parent.model.ctc is None):
         model.silence_ctc(built.ctc_tokenizer.blank)
     return built
+
+
+def renamed(weights: dict[str, Tensor], parts: dict[str, str]) -> dict[str, Tensor]:
+    """Weights, and those of ``parts``: prefix of the new name -> prefix of the old one, empty to start from random numbers.
+
+    Raises:
+        TrainingError: no weight begins with an old prefix.
+    """
+    found = dict(weights)
+    # Shortest first, so that the longest prefix has the last word.
+    for new, old in sorted(parts.items(), key=lambda pair: len(pair[0])):
+        found = {name: value for name, value in found.items() if not f"{name}.".startswith(f"{new}.")}
+        taken = {f"{new}{name[len(old) :]}": value for name, value in weights.items() if f"{name}.".startswith(f"{old}.")}
+        if not taken and old:
+            raise TrainingError(f"initialize_parts: the parent has no parameter that begins with {old}.")
+        found.update(taken)
+    return found
+
+
+def _has_a_row_for_each_token(name: str) -> bool:
+    return name.startswith("ctc.") or ".token_embedding." in name
 
 
 def _grouped(batches: Iterator[Batch], first: int, size: int) -> Iterator[tuple[int, list[Batch]]]:

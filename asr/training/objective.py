@@ -1,9 +1,12 @@
-"""The joint objective: (1 - w) * label-smoothed cross-entropy of the decoder + w * CTC (Watanabe et al. 2017)."""
+"""The joint objective: (1 - w) * label-smoothed cross-entropy of the decoder + w * CTC (Watanabe et al. 2017).
+
+A non-autoregressive decoder adds its own (``asr.training.masking``), with a weight.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -14,8 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.audio.augmentation import SpecAugment
 from asr.model.checkpoint import Checkpoint
 from asr.model.recognizer import Encoded, Recognizer
-
-_IGNORED = -100
+from asr.training.masking import IGNORED, MaskedRows, mask_rows, masked_loss
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Targets:
         lengths: int64 (batch,), tokens of the decoder's input.
         labels: int64 (sum of lengths,), the texts end to end, for CTC.
         label_lengths: int64 (batch,).
+        rows: what the non-autoregressive decoder reads and is asked, where there is one.
     """
 
     inputs: Tensor
@@ -35,6 +38,7 @@ class Targets:
     lengths: Tensor
     labels: Tensor
     label_lengths: Tensor
+    rows: MaskedRows | None = None
 
 
 def targets(
@@ -43,49 +47,62 @@ def targets(
     stop: int,
     padding: int,
     ctc_texts: Sequence[Sequence[int]] | None = None,
+    rows: MaskedRows | None = None,
 ) -> Targets:
     """Teacher forcing: the decoder reads start tokens and text, and is asked for text and stop token.
 
-    ``ctc_texts`` are the labels of a CTC head whose vocabulary is not the decoder's.
+    ``ctc_texts`` are the labels of a CTC head whose vocabulary is not the decoder's, ``rows`` of the second decoder.
     """
     inputs = [torch.tensor([*start, *text]) for text in texts]
-    outputs = [torch.tensor([*([_IGNORED] * (len(start) - 1)), *text, stop]) for text in texts]
+    outputs = [torch.tensor([*([IGNORED] * (len(start) - 1)), *text, stop]) for text in texts]
     labels = [torch.tensor(text, dtype=torch.int64) for text in (texts if ctc_texts is None else ctc_texts)]
     return Targets(
         inputs=pad_sequence(inputs, batch_first=True, padding_value=padding),
-        outputs=pad_sequence(outputs, batch_first=True, padding_value=_IGNORED),
+        outputs=pad_sequence(outputs, batch_first=True, padding_value=IGNORED),
         lengths=torch.tensor([len(row) for row in inputs]),
         labels=torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64),
         label_lengths=torch.tensor([len(row) for row in labels]),
+        rows=rows,
     )
 
 
-def encoded_targets(checkpoint: Checkpoint, texts: Sequence[str]) -> Targets:
-    """Targets of a batch of texts for a model's decoder and its CTC head."""
-    tokenizer, ctc_tokenizer = checkpoint.tokenizer, checkpoint.ctc_tokenizer
-    decoder = checkpoint.model.decoder
-    start = [tokenizer.identifier(token) for token in decoder.configuration.prompt] if decoder else []
-    return targets(
-        [tokenizer.encode(text) for text in texts],
-        start,
-        tokenizer.stop,
-        tokenizer.blank,
-        [ctc_tokenizer.encode(text) for text in texts] if ctc_tokenizer is not tokenizer else None,
-    )
+def encoded_targets(
+    checkpoint: Checkpoint, texts: Sequence[str], samples: Sequence[int] | Tensor, generator: torch.Generator | None
+) -> Targets:
+    """Targets of a batch for all parts of a model.
+
+    Args:
+        checkpoint: model and tokenizers.
+        texts: of the utterances.
+        samples: (batch,), their lengths.
+        generator: draws which tokens the non-autoregressive decoder does not see; without it, it sees none.
+    """
+    model, tokenizer, ctc_tokenizer = checkpoint.model, checkpoint.tokenizer, checkpoint.ctc_tokenizer
+    start = [tokenizer.identifier(token) for token in model.decoder.configuration.prompt] if model.decoder else []
+    tokens = [tokenizer.encode(text) for text in texts]
+    rows = None
+    if model.nonautoregressive is not None:
+        settings = model.nonautoregressive.configuration
+        longest = [model.nonautoregressive.longest_text(int(count)) for count in samples]
+        rows = mask_rows(tokens, longest, settings, tokenizer.identifier(settings.mask), tokenizer.stop, generator)
+    labels = [ctc_tokenizer.encode(text) for text in texts] if ctc_tokenizer is not tokenizer else None
+    return targets(tokens, start, tokenizer.stop, tokenizer.blank, labels, rows)
 
 
 def moved(wanted: Targets, device: torch.device) -> Targets:
     """The same targets on another device."""
-    return Targets(*(value.to(device) for value in vars(wanted).values()))
+    tensors = {name: value.to(device) for name, value in vars(wanted).items() if value is not None}
+    return replace(wanted, **tensors)
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of a batch, float32 scalars; ``attention`` and ``ctc`` are per token, zero where the part is missing."""
+    """Losses of a batch, float32 scalars; those of the parts are per token, zero where the part is missing."""
 
     total: Tensor
     attention: Tensor
     ctc: Tensor
+    nonautoregressive: Tensor
 
 
 class Objective(nn.Module):
@@ -97,6 +114,8 @@ class Objective(nn.Module):
         ctc_weight: share of CTC in the loss.
         label_smoothing: of the cross-entropy (Szegedy et al. 2016).
         spec_augment: masks on the features in training.
+        nonautoregressive_weight: of the non-autoregressive decoder's loss, which is added to the others.
+        length_weight: of its length predictor's loss in that.
     """
 
     def __init__(
@@ -106,6 +125,8 @@ class Objective(nn.Module):
         ctc_weight: float,
         label_smoothing: float,
         spec_augment: SpecAugment | None = None,
+        nonautoregressive_weight: float = 1.0,
+        length_weight: float = 0.1,
     ) -> None:
         super().__init__()
         self.model = model
@@ -113,12 +134,24 @@ class Objective(nn.Module):
         self.ctc_weight = ctc_weight
         self.label_smoothing = label_smoothing
         self.spec_augment = spec_augment
+        self.nonautoregressive_weight = nonautoregressive_weight
+        self.length_weight = length_weight
 
-    def forward(self, waveforms: Tensor, lengths: Tensor, targets: Targets, generator: torch.Generator | None = None) -> Losses:
+    def forward(
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        targets: Targets,
+        generator: torch.Generator | None = None,
+        encoded: Encoded | None = None,
+    ) -> Losses:
         """Loss of a padded batch of waveforms float32 (batch, samples) with ``lengths`` in samples.
 
         ``generator`` draws SpecAugment's masks; without it, or in evaluation, features are left as they are.
+        ``encoded`` is the encoder's output, where it is known already.
         """
+        if encoded is not None:
+            return self.losses(encoded, targets)
         with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
             features, frames = self.model.features(waveforms, lengths)
             if self.training and self.spec_augment is not None and generator is not None:
@@ -127,10 +160,10 @@ class Objective(nn.Module):
 
     def losses(self, encoded: Encoded, targets: Targets) -> Losses:
         """Loss of the encoder's output against the targets."""
-        attention = ctc = torch.zeros((), device=encoded.values.device)
+        attention = ctc = masked = torch.zeros((), device=encoded.values.device)
         if self.model.decoder is not None and self.ctc_weight < 1:
             logits = self.model.decoder(targets.inputs, encoded.values, encoded.lengths, token_lengths=targets.lengths)
-            asked = targets.outputs != _IGNORED
+            asked = targets.outputs != IGNORED
             # Only where something is asked: a vocabulary's worth of scores for each padded position is not small.
             attention = F.cross_entropy(logits[asked].float(), targets.outputs[asked], label_smoothing=self.label_smoothing)
         if self.model.ctc is not None and self.ctc_weight > 0:
@@ -145,11 +178,18 @@ class Objective(nn.Module):
                     reduction="sum",
                 )
             ctc = total / targets.label_lengths.sum().clamp(min=1)
+        weight = self.ctc_weight
         if self.model.decoder is None:
-            return Losses(ctc, attention, ctc)
-        if self.model.ctc is None:
-            return Losses(attention, attention, ctc)
-        return Losses((1 - self.ctc_weight) * attention + self.ctc_weight * ctc, attention, ctc)
+            # What is not autoregressive has nothing to share with.
+            weight = 1.0
+        elif self.model.ctc is None:
+            weight = 0.0
+        total = (1 - weight) * attention + weight * ctc
+        second = self.model.nonautoregressive
+        if second is not None and targets.rows is not None and self.nonautoregressive_weight > 0:
+            masked = masked_loss(second, encoded, targets.rows, self.label_smoothing, self.length_weight)
+            total = total + self.nonautoregressive_weight * masked
+        return Losses(total, attention, ctc, masked)
 
 
 def fits(

@@ -19,6 +19,8 @@ from asr.model.checkpoint import Checkpoint
 from asr.scoring.errors import align
 from asr.search.ctc import ctc_greedy_search
 from asr.search.greedy import greedy_search
+from asr.search.hypothesis import Hypothesis
+from asr.search.mask_predict import mask_predict_search
 from asr.text.normalization import normalizer
 from asr.training.configuration import Recipe
 from asr.training.objective import Objective, encoded_targets, moved
@@ -26,13 +28,18 @@ from asr.training.objective import Objective, encoded_targets, moved
 
 @dataclass(frozen=True)
 class Validation:
-    """Greedy decoding of the validation set; ``error_rate`` is the decoder's, or CTC's where there is no decoder."""
+    """Greedy decoding of the validation set.
+
+    ``error_rate`` and ``length_ratio`` are the autoregressive decoder's, else the non-autoregressive one's, else CTC's;
+    that of a part that is not there is not a number.
+    """
 
     epoch: int
     step: int
     loss: float
     error_rate: float
     ctc_error_rate: float
+    nonautoregressive_error_rate: float
     length_ratio: float
     seconds: float
 
@@ -66,38 +73,43 @@ def validate(
     words = language != "zh"
     # What is written as training writes it is compared as scoring compares it.
     normal = normalizer({"en": "english", "zh": "mandarin"}.get(language, "basic"))
-    decoder = model.decoder
     objective.eval()
     began = time.monotonic()
-    rows: list[tuple[str, float, int, int, int, int]] = []
+    rows: list[tuple[str, float, int, dict[str, tuple[int, int]]]] = []
     for batch in loader.epoch(0):
-        wanted = encoded_targets(checkpoint, batch.texts)
+        wanted = encoded_targets(checkpoint, batch.texts, batch.lengths, None)
         waveforms, lengths = batch.waveforms.to(accelerator.device), batch.lengths.to(accelerator.device)
+        found: dict[str, list[Hypothesis]] = {}
         with accelerator.autocast():
             encoded = model.encode(waveforms, lengths)
             losses = objective.losses(encoded, moved(wanted, accelerator.device))
-            found = greedy_search(model, tokenizer, encoded, batch.lengths) if decoder else None
-            by_ctc = ctc_greedy_search(model, checkpoint.ctc_tokenizer, encoded) if model.ctc is not None else None
+            if model.decoder is not None:
+                found["decoder"] = greedy_search(model, tokenizer, encoded, batch.lengths)
+            if model.nonautoregressive is not None:
+                found["nonautoregressive"] = mask_predict_search(model, tokenizer, encoded, batch.lengths)
+            if model.ctc is not None:
+                found["ctc"] = ctc_greedy_search(model, checkpoint.ctc_tokenizer, encoded)
         for index, (utterance, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
             reference = _units(normal(text), words)
-            main = _units(normal(found[index].text), words) if found else None
-            other = _units(normal(by_ctc[index].text), words) if by_ctc else None
-            errors = align(reference, main).counts.errors if main is not None else 0
-            ctc_errors = align(reference, other).counts.errors if other is not None else 0
-            length = len(main if main is not None else other or [])
-            rows.append((utterance, float(losses.total), errors, ctc_errors, len(reference), length))
+            counts = {}
+            for part, hypotheses in found.items():
+                units = _units(normal(hypotheses[index].text), words)
+                counts[part] = (align(reference, units).counts.errors, len(units))
+            rows.append((utterance, float(losses.total), len(reference), counts))
     # Ranks with fewer utterances repeat some, so that none waits; each counts once.
     unique = {row[0]: row for row in gather_object(rows)}.values()
     objective.train()
-    total = max(sum(row[4] for row in unique), 1)
-    errors, ctc_errors = sum(row[2] for row in unique), sum(row[3] for row in unique)
+    total = max(sum(row[2] for row in unique), 1)
+    rates = {part: sum(row[3][part][0] for row in unique) / total for part in found}
+    main = next(iter(found))
     return Validation(
         epoch=epoch,
         step=step,
         loss=sum(row[1] for row in unique) / max(len(unique), 1),
-        error_rate=(errors if decoder else ctc_errors) / total,
-        ctc_error_rate=ctc_errors / total if model.ctc is not None else math.nan,
-        length_ratio=sum(row[5] for row in unique) / total,
+        error_rate=rates[main],
+        ctc_error_rate=rates.get("ctc", math.nan),
+        nonautoregressive_error_rate=rates.get("nonautoregressive", math.nan),
+        length_ratio=sum(row[3][main][1] for row in unique) / total,
         seconds=time.monotonic() - began,
     )
 

@@ -1,0 +1,113 @@
+"""The non-autoregressive decoder's objective: a conditional masked language model (Ghazvininejad et al. 2019, section 2.2).
+
+Of each text a number of tokens drawn from 1 to all is hidden, and the decoder is asked for these, seeing the others. So it
+learns both what the search asks first, everything at once, and what it asks later, the few that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from asr.model.configuration import NonautoregressiveConfiguration
+from asr.model.nonautoregressive import NonautoregressiveDecoder
+from asr.model.recognizer import Encoded
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class MaskedRows:
+    """Rows of a batch.
+
+    Attributes:
+        inputs: int64 (batch, length), what the decoder sees: tokens, and the mask where they are hidden.
+        outputs: int64, of the same shape: the hidden tokens; -100 where nothing is asked.
+        lengths: int64 (batch,), of each row.
+        texts: int64 (batch,), tokens of each text, without the stop token.
+        known: bool (batch,), whether the length is known, so that the row ends with the text's stop token.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    lengths: Tensor
+    texts: Tensor
+    known: Tensor
+
+    def to(self, device: torch.device) -> MaskedRows:
+        """The same rows on another device."""
+        return MaskedRows(*(value.to(device) for value in vars(self).values()))
+
+
+def mask_rows(
+    texts: Sequence[Sequence[int]],
+    longest: Sequence[int],
+    configuration: NonautoregressiveConfiguration,
+    mask: int,
+    stop: int,
+    generator: torch.Generator | None,
+) -> MaskedRows:
+    """Draw what is hidden of each text.
+
+    Args:
+        texts: tokens, without start and stop.
+        longest: most tokens that each text could have, which makes the row where the length is not known.
+        configuration: its ``lengths`` say which kinds of rows there are; each text becomes one, drawn at random.
+        mask: token that hides another.
+        stop: the stop token.
+        generator: draws; without it everything is hidden, as in the first pass of the search, and the kind of row is
+            that of the first of ``lengths``.
+    """
+    kinds = sorted({way != "row" for way in configuration.lengths})
+    inputs, outputs, known = [], [], []
+    for text, bound in zip(texts, longest, strict=True):
+        is_known = configuration.lengths[0] != "row"
+        if generator is not None:
+            is_known = kinds[int(torch.randint(len(kinds), (), generator=generator))]
+        size = len(text) if is_known else max(bound, len(text)) + 1
+        row = torch.full((size + is_known,), stop, dtype=torch.int64)
+        row[: len(text)] = torch.tensor(text, dtype=torch.int64)
+        hidden = torch.zeros(len(row), dtype=torch.bool)
+        if generator is None or size == 0:
+            hidden[:size] = True
+        else:
+            count = int(torch.randint(1, size + 1, (), generator=generator))
+            hidden[torch.randperm(size, generator=generator)[:count]] = True
+        inputs.append(row.masked_fill(hidden, mask))
+        outputs.append(row.masked_fill(~hidden, IGNORED))
+        known.append(is_known)
+    return MaskedRows(
+        inputs=pad_sequence(inputs, batch_first=True, padding_value=stop),
+        outputs=pad_sequence(outputs, batch_first=True, padding_value=IGNORED),
+        lengths=torch.tensor([len(row) for row in inputs]),
+        texts=torch.tensor([len(text) for text in texts]),
+        known=torch.tensor(known),
+    )
+
+
+def masked_loss(
+    decoder: NonautoregressiveDecoder, encoded: Encoded, rows: MaskedRows, label_smoothing: float, length_weight: float
+) -> Tensor:
+    """Cross-entropy of the hidden tokens, and ``length_weight`` times that of the texts' lengths; a float32 scalar."""
+    rates = acoustic = None
+    if decoder.length_predictor is not None:
+        rates = decoder.length_predictor.rates(encoded.values, encoded.lengths)
+        if decoder.acoustic is not None:
+            # Where the length is not known, neither is what the rates should sum up to.
+            wanted = torch.where(rows.known, rows.texts, rates.detach().sum(dim=1))
+            acoustic = decoder.acoustic_embedding(encoded.values, rates, rows.inputs.shape[1], wanted)
+    logits = decoder(rows.inputs, rows.lengths, encoded.values, encoded.lengths, acoustic=acoustic)
+    asked = rows.outputs != IGNORED
+    # Texts without a token ask for nothing; the sum keeps the graph and is 0 then.
+    loss = F.cross_entropy(logits[asked].float(), rows.outputs[asked], label_smoothing=label_smoothing, reduction="sum")
+    loss = loss / asked.sum().clamp(min=1)
+    if decoder.length_predictor is not None and rates is not None:
+        log_probabilities = decoder.length_predictor(rates)
+        longest = rows.texts.clamp(max=decoder.length_predictor.maximum)
+        loss = loss + length_weight * F.nll_loss(log_probabilities, longest)
+    return loss
