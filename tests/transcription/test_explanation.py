@@ -103,11 +103,11 @@ def test_attention_is_distributed_and_masked(welcome: Explanation) -> None:
         assert weights.min() >= 0
         np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-5)
     assert not np.triu(welcome.self_attention, 1).any()
-    assert welcome.self_attention.shape == (4, 6, 22, 22)
+    assert welcome.self_attention.shape == (6, 8, 22, 22)
     assert welcome.cross_attention.shape[2] == len(welcome.inputs) == 22
     # The encoder's map is coarser than its positions, by whole cells.
     cells = welcome.encoder_attention.shape[2]
-    assert welcome.encoder_attention.shape == (4, 6, cells, cells + 1)
+    assert welcome.encoder_attention.shape == (6, 8, cells, cells + 1)
     assert 0 <= cells * welcome.encoder_seconds - welcome.positions * welcome.position_seconds < welcome.encoder_seconds
 
 
@@ -230,7 +230,7 @@ def test_the_numbers_on_the_page_are_those_of_the_run(welcome: Explanation) -> N
     ):
         largest = array(f"{name}Largest")[..., None]
         assert np.abs(array(name) * largest / 255 - weights).max() <= largest.max() / 509
-    assert content["tokens"][0] == "␣Welcome"
+    assert content["tokens"][0] == "Welcome"
     assert content["duration"] == welcome.duration
 
 
@@ -346,8 +346,8 @@ def test_a_browser_draws_it_without_complaint(welcome: Explanation, tmp_path: Pa
     assert seen["focused"] == "␣recording"
     assert seen["read"].startswith("Having read ␣this, it looks at ")
     assert seen["read"].endswith("emits ␣recording.")
-    assert seen["chosen"] == [[3, 5], [3, 5]]
-    assert seen["heads"] == 24
+    assert seen["chosen"] == [[5, 7], [5, 7]]
+    assert seen["heads"] == 48
     assert seen["pressed"] == [1, 1]
     assert seen["theme"] == "dark"
     assert seen["later"] == len(welcome.steps) - 1
