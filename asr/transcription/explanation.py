@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -228,9 +227,8 @@ def merge_keys(weights: Tensor, shown: int, factor: int) -> Tensor:
     The weight of a cell is the sum of its positions', so that rows still sum to 1.
     """
     inside, outside = weights[..., :shown], weights[..., shown:]
-    inside = rearrange(
-        torch.nn.functional.pad(inside, (0, -shown % factor)), "... (cells inner) -> ... cells inner", inner=factor
-    )
+    inside = torch.nn.functional.pad(inside, (0, -shown % factor))
+    inside = inside.reshape(*inside.shape[:-1], -1, factor)
     return torch.cat((inside.sum(dim=-1), outside.sum(dim=-1, keepdim=True)), dim=-1)
 
 
