@@ -14,7 +14,7 @@ from asr.transcription.explanation_page import facts, is_special, visible, way
 
 # Inches.
 _WIDTH, _LEFT, _RIGHT, _MARGIN = 13.0, 1.5, 0.35, 0.3
-_TEXT, _SOFT, _LINE, _ACCENT, _PALE, _STOP = "#1b2430", "#5b6778", "#dde2e9", "#2458c5", "#e4ecfc", "#a3182c"
+TEXT, SOFT, LINE, ACCENT, PALE, STOP = "#1b2430", "#5b6778", "#dde2e9", "#2458c5", "#e4ecfc", "#a3182c"
 _BAR = "#c9dbfa"
 # Families that have Han characters; matplotlib takes the first one that has a character.
 _FAMILIES = (
@@ -38,18 +38,23 @@ def write(explanation: Explanation, output: Path, model: str) -> None:
         AsrError: the place cannot be written to.
     """
     import matplotlib
-    from matplotlib.font_manager import get_font_names
 
-    installed = set(get_font_names())
-    families = [name for name in _FAMILIES if name in installed]
     temporary = output.with_name(f".{output.name}.unfinished")
-    with matplotlib.rc_context({"font.family": families, "text.color": _TEXT, "font.size": 9.5, "axes.edgecolor": _LINE}):
+    with matplotlib.rc_context({"font.family": families(), "text.color": TEXT, "font.size": 9.5, "axes.edgecolor": LINE}):
         figure = _Sheet(explanation, model).figure
         try:
             figure.savefig(temporary, format="png", dpi=110)
             temporary.replace(output)
         except OSError as error:
             raise AsrError(f"{output}: cannot be written ({error.strerror}); give another --png.") from error
+
+
+def families() -> list[str]:
+    """Installed fonts in the order in which a character is looked for; with Han characters where there is one."""
+    from matplotlib.font_manager import get_font_names
+
+    installed = set(get_font_names())
+    return [name for name in _FAMILIES if name in installed]
 
 
 class _Sheet:
@@ -88,7 +93,7 @@ class _Sheet:
         axes = self.figure.add_axes(
             (left / _WIDTH, bottom / self.height, width / _WIDTH, height / self.height), xticks=[], yticks=[]
         )
-        axes.tick_params(length=0, colors=_SOFT)
+        axes.tick_params(length=0, colors=SOFT)
         return axes
 
     def write(self, text: str, left: float, size: float, **style: Any) -> None:
@@ -99,29 +104,29 @@ class _Sheet:
         e = self.explanation
         text = e.hypothesis.text or "(no text)"
         self.write(_fitting(text, 110), _MARGIN, 15, weight="bold")
-        self.write(facts(e, model), _MARGIN, 9.5, color=_SOFT)
+        self.write(facts(e, model), _MARGIN, 9.5, color=SOFT)
         self.top += 0.1
         boxes = way(e)
         axes = self.axes(_MARGIN, 0.85, _WIDTH - 2 * _MARGIN, below=0.35)
         axes.axis("off")
         axes.set(xlim=(0, len(boxes)), ylim=(0, 1))
         for n, (_, name, size, more) in enumerate(boxes):
-            _box(axes, n + 0.04, 0.02, 0.84, 0.96, "white", _LINE)
+            _box(axes, n + 0.04, 0.02, 0.84, 0.96, "white", LINE)
             for y, content, style in (
                 (0.76, name, {"weight": "bold"}),
-                (0.47, size, {"color": _ACCENT, "weight": "bold"}),
-                (0.2, more, {"color": _SOFT, "fontsize": 8.5}),
+                (0.47, size, {"color": ACCENT, "weight": "bold"}),
+                (0.2, more, {"color": SOFT, "fontsize": 8.5}),
             ):
                 axes.text(n + 0.1, y, content, va="center", **style)
             if n:
-                axes.annotate("", (n + 0.03, 0.5), (n - 0.11, 0.5), arrowprops={"arrowstyle": "->", "color": _SOFT})
+                axes.annotate("", (n + 0.03, 0.5), (n - 0.11, 0.5), arrowprops={"arrowstyle": "->", "color": SOFT})
 
     def _sound(self) -> None:
         e = self.explanation
         self._title("What was heard" + (", and where each step listened (cross-attention)" if e.steps else ""))
         shown = e.shown_seconds
         axes = self.axes(_LEFT, 0.6)
-        axes.plot(np.arange(len(e.samples)) / 16000, e.samples, color=_ACCENT, linewidth=0.3)
+        axes.plot(np.arange(len(e.samples)) / 16000, e.samples, color=ACCENT, linewidth=0.3)
         axes.set(xlim=(0, shown))
         axes.axis("off")
         axes = self.axes(_LEFT, 1.25)
@@ -130,7 +135,7 @@ class _Sheet:
             e.features.T, origin="lower", aspect="auto", cmap="magma", vmin=low, extent=(0, shown, 0, 1), interpolation="nearest"
         )
         axes.set(xlim=(0, shown))
-        axes.set_ylabel(f"{e.features.shape[1]} mels", rotation=0, ha="right", va="center", color=_SOFT)
+        axes.set_ylabel(f"{e.features.shape[1]} mels", rotation=0, ha="right", va="center", color=SOFT)
         if e.steps:
             rows = mean(e.cross_attention)[len(e.prompt) - 1 :, :-1]
             axes = self.axes(_LEFT, self.row * len(e.steps))
@@ -140,7 +145,7 @@ class _Sheet:
             self._rows(axes, e.ctc.probabilities, e.position_seconds, "Oranges", [*e.ctc.symbols], 7.5)
             axes = self.axes(_LEFT, 0.36)
             axes.set(xlim=(0, shown), ylim=(0, 1))
-            axes.set_ylabel("CTC path", rotation=0, ha="right", va="center", color=_SOFT)
+            axes.set_ylabel("CTC path", rotation=0, ha="right", va="center", color=SOFT)
             emitted = [n for n, token in enumerate(e.ctc.path) if token and (n == 0 or token != e.ctc.path[n - 1])]
             for place, n in enumerate(emitted):
                 # Neighbours take turns on two lines, so that they do not touch.
@@ -154,9 +159,9 @@ class _Sheet:
                 )
         # The lowest axes carry the seconds of all.
         axes.set_xticks(np.arange(0, shown + 1e-6, 0.5 if shown < 12 else 2))
-        axes.set_xlabel("seconds; the dashed line is the end of the recording", color=_SOFT)
+        axes.set_xlabel("seconds; the dashed line is the end of the recording", color=SOFT)
         for each in self.figure.axes[1:]:
-            each.axvline(e.duration, color=_SOFT, linestyle="--", linewidth=0.8)
+            each.axvline(e.duration, color=SOFT, linestyle="--", linewidth=0.8)
         self.top += 0.6
 
     def _rows(self, axes: Any, rows: Array, seconds: float, colours: str, labels: list[str], size: float) -> None:
@@ -172,7 +177,7 @@ class _Sheet:
         axes.set(xlim=(0, self.explanation.shown_seconds))
         axes.set_yticks(np.arange(len(rows)) + 0.5, [_fitting(visible(each), 16) for each in labels], fontsize=size)
         for tick, token in zip(axes.get_yticklabels(), labels, strict=True):
-            tick.set_color(_STOP if is_special(token) else _TEXT)
+            tick.set_color(STOP if is_special(token) else TEXT)
         axes.hlines(np.arange(1, len(rows)), 0, rows.shape[1] * seconds, color="white", linewidth=1)
 
     def _steps(self) -> None:
@@ -182,21 +187,21 @@ class _Sheet:
         axes.axis("off")
         axes.set(xlim=(0, 12.4), ylim=(len(e.steps), 0))
         for n, step in enumerate(e.steps):
-            axes.text(0.25, n + 0.5, str(n + 1), ha="right", va="center", color=_SOFT, fontsize=8.5)
+            axes.text(0.25, n + 0.5, str(n + 1), ha="right", va="center", color=SOFT, fontsize=8.5)
             read = "".join(visible(token) for token in e.inputs[: len(e.prompt) + n])
             axes.text(5.0, n + 0.5, _ending(read, _LETTERS_SO_FAR), ha="right", va="center", fontsize=8.5)
             for place, candidate in enumerate(step.best):
                 chosen = step.chosen is not None and candidate.token == step.chosen.token
                 left = 5.2 + place * 1.44
-                _box(axes, left, n + 0.06, 1.36, 0.88, _PALE if chosen else "white", _ACCENT if chosen else _LINE)
+                _box(axes, left, n + 0.06, 1.36, 0.88, PALE if chosen else "white", ACCENT if chosen else LINE)
                 axes.fill_between(
-                    (left, left + 1.36 * candidate.probability), n + 0.82, n + 0.92, color=_ACCENT if chosen else "#c9dbfa"
+                    (left, left + 1.36 * candidate.probability), n + 0.82, n + 0.92, color=ACCENT if chosen else "#c9dbfa"
                 )
-                colour = _STOP if is_special(candidate.text) else _TEXT
+                colour = STOP if is_special(candidate.text) else TEXT
                 what = _fitting(visible(candidate.text), 11)
                 axes.text(left + 0.07, n + 0.46, what, va="center", fontsize=8.5, color=colour, weight="bold" if chosen else None)
                 figure = f"{100 * candidate.probability:.1f}%"
-                axes.text(left + 1.3, n + 0.46, figure, va="center", ha="right", fontsize=7.5, color=_SOFT)
+                axes.text(left + 1.3, n + 0.46, figure, va="center", ha="right", fontsize=7.5, color=SOFT)
 
     def _self_attention(self) -> None:
         e = self.explanation
@@ -213,7 +218,7 @@ class _Sheet:
             )
             axes = self.beside(_LEFT, self.square, self.square)
             axes.imshow(hidden, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-            axes.text(0.97, 0.96, "the future is masked", transform=axes.transAxes, ha="right", va="top", color=_SOFT)
+            axes.text(0.97, 0.96, "the future is masked", transform=axes.transAxes, ha="right", va="top", color=SOFT)
             every = math.ceil(len(e.inputs) / 40)
             places = range(0, len(e.inputs), every)
             names = [_fitting(visible(e.inputs[place]), 14) for place in places]
@@ -228,8 +233,8 @@ class _Sheet:
         ticks = np.arange(0, seconds, 1 if seconds < 12 else 5)
         axes.set_xticks(ticks)
         axes.set_yticks(ticks)
-        axes.set_xlabel("gathered from, seconds", color=_SOFT)
-        axes.set_ylabel("at, seconds", color=_SOFT)
+        axes.set_xlabel("gathered from, seconds", color=SOFT)
+        axes.set_ylabel("at, seconds", color=SOFT)
 
     def _title(self, text: str) -> None:
         self.write(text, _MARGIN, 11.5, weight="bold")
