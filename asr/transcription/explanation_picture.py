@@ -138,8 +138,10 @@ class _Sheet:
         axes.set_ylabel(f"{e.features.shape[1]} mels", rotation=0, ha="right", va="center", color=SOFT)
         if e.steps:
             rows = mean(e.cross_attention)[len(e.prompt) - 1 :, :-1]
+            # Moments on which heads rest would outshine all else.
+            full = np.maximum(np.quantile(rows, 0.98, axis=1, keepdims=True), rows.max(axis=1, keepdims=True) / 12)
             axes = self.axes(_LEFT, self.row * len(e.steps))
-            self._rows(axes, rows / rows.max(axis=1, keepdims=True), e.cross_seconds, "Blues", [*e.tokens], 8.5)
+            self._rows(axes, rows / full, e.cross_seconds, "Blues", [*e.tokens], 8.5)
         if e.ctc:
             axes = self.axes(_LEFT, self.ctc_height)
             self._rows(axes, e.ctc.probabilities, e.position_seconds, "Oranges", [*e.ctc.symbols], 7.5)
