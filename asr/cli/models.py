@@ -1,13 +1,15 @@
-"""What is done to models: ``asr average``, ``asr import-whisper`` and ``asr calibrate``."""
+"""What is done to models: ``asr average``, ``asr import-whisper``, ``asr calibrate`` and ``asr distill``."""
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from asr.cli import decoding
 from asr.cli.root import DeviceChoice, app
 from asr.exceptions import AsrError
 
@@ -116,3 +118,28 @@ def calibrate(
     from asr.transcription.calibration import calibrate as run
 
     print(run(model, manifest, device.value, batch_size, write).describe())
+
+
+@app.command()
+def distill(
+    model: Annotated[str, typer.Argument(help="The teacher: embedded model or checkpoint folder.", show_default=False)],
+    manifest: Annotated[Path, typer.Argument(help="Manifest or csv/jsonl table.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Manifest to write, .jsonl.gz.", show_default=False)],
+    decoder: decoding.Decoder = None,
+    beam_size: decoding.BeamSize = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Utterances decoded together.")] = 16,
+    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
+) -> None:
+    """Write a manifest with a model's texts in place of the transcripts, for a non-autoregressive decoder to learn from."""
+    from asr.transcription.distillation import distill as run
+
+    options = decoding.options(decoder, beam_size=beam_size)
+    result = run(model, manifest, output, options=options, batch_size=batch_size, device=device.value)
+    for failure in result.failures:
+        print(f"asr: {failure}", file=sys.stderr)
+    print(
+        f"{result.manifest}: {result.written} utterances, {result.changed} with another text than the transcript; "
+        f"left out: {result.empty} empty, {result.unfinished} unfinished, {len(result.failures)} unreadable"
+    )
+    if result.failures:
+        raise typer.Exit(1)

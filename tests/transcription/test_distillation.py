@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.corpora import manifests
+from asr.exceptions import CorpusError
+from asr.search.hypothesis import Hypothesis
+from asr.transcription import distillation
+from asr.transcription.distillation import distill
+
+FOUND = {
+    1600: Hypothesis("what it heard", (5,), (-0.1,), -0.1, "stop"),
+    3200: Hypothesis("as said", (5,), (-0.1,), -0.1, "stop"),
+    4800: Hypothesis("", (), (), 0.0, "stop"),
+    6400: Hypothesis("on and", (5,), (-0.1,), -0.1, "length"),
+}
+
+
+class Teacher:
+    def decode(self, samples: list[np.ndarray]) -> list[Hypothesis]:
+        return [FOUND[len(each)] for each in samples]
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(distillation, "load", lambda *_: Teacher())
+    rows = []
+    for number, (size, text) in enumerate([(1600, "said"), (6400, "long"), (3200, "as said"), (4800, "quiet"), (800, "broken")]):
+        soundfile.write(tmp_path / f"{number}.wav", np.zeros(size, np.float32), 16_000)
+        rows.append(json.dumps({"audio": f"{number}.wav", "text": text, "speaker": f"s{number}"}))
+    path = tmp_path / "table.jsonl"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_hypotheses_stand_in_place_of_the_transcripts(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts = manifests.load(table)
+    (tmp_path / "4.wav").write_bytes(b"damaged")  # between preparation and now
+    monkeypatch.setattr(manifests, "load", lambda _: cuts)
+    result = distill("teacher", table, tmp_path / "new" / "distilled.jsonl.gz", batch_size=2)
+    monkeypatch.undo()
+    assert (result.written, result.changed, result.empty, result.unfinished) == (2, 1, 1, 1)
+    assert "4.wav" in str(result.failures[0])
+    assert len(result.failures) == 1
+    found = {cut.supervisions[0].id: cut.supervisions[0] for cut in manifests.load(result.manifest)}
+    assert {key: value.text for key, value in found.items()} == {"0": "what it heard", "2": "as said"}
+    assert found["0"].custom == {"transcript": "said"}
+    assert found["0"].speaker == "s0"
+
+
+def test_what_cannot_be_written_is_refused(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"end it in \.jsonl\.gz"):
+        distill("teacher", table, tmp_path / "distilled.jsonl")
