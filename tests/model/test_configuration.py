@@ -28,9 +28,9 @@ def test_ranges_and_lists_are_read(tmp_path: Path) -> None:
     assert decoder.suppressed == (1, 7, 8, 9, 20, 21)
     assert decoder.suppressed_at_start == (3, 4, 5)
     configuration.dump(ModelConfiguration(decoder=decoder), tmp_path / "again.yaml")
-    assert (
-        "suppressed:\n  - 1\n  - 7-9\n  - 20\n  - 21\n  suppressed_at_start:\n  - 3-5\n" in (tmp_path / "again.yaml").read_text()
-    )
+    again = (tmp_path / "again.yaml").read_text()
+    assert "  suppressed:\n  - 1\n  - 7-9\n  - 20\n  - 21\n" in again
+    assert "  suppressed_at_start:\n  - 3-5\n" in again
 
 
 @pytest.mark.parametrize("tokens", ["[a-b]", "['1-']", "[-3-4]", "5-9", "['1 - 4']"])
