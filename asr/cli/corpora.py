@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.root import DeviceChoice, PrecisionChoice, app
+from asr.cli.root import Device, DeviceChoice, Precision, PrecisionChoice, app, precision_for
 
 
 class Corpus(str, Enum):
@@ -65,12 +65,12 @@ def readable(
     model: Annotated[str, typer.Option(help="Model that hears capitals and punctuation.", show_default=False)],
     output: Annotated[Path, typer.Option(help="Table (.jsonl) to write.", show_default=False)],
     batch_size: Annotated[int, typer.Option(min=1, help="Utterances decoded together.")] = 16,
-    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
-    precision: Annotated[PrecisionChoice, typer.Option(help="Of the linear layers.")] = PrecisionChoice.auto,
+    device: Device = DeviceChoice.auto,
+    precision: Precision = PrecisionChoice.auto,
 ) -> None:
     """Give a training set's transcripts capitals and punctuation, as a model hears them; the words stay."""
     from asr.transcription.readable import write_table
     from asr.transcription.transcriber import load
 
-    transcriber = load(model, device.value, batch_size=batch_size, precision=precision.value)
+    transcriber = load(model, device.value, batch_size=batch_size, precision=precision_for(precision, device))
     print(f"{write_table(transcriber, manifests, output)} utterances -> {output}")

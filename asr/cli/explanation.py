@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.root import DeviceChoice, app
+from asr.cli.root import Device, DeviceChoice, app
 
 
 @app.command()
@@ -22,7 +22,7 @@ def explain(
     model: Annotated[str, typer.Option(help="Embedded model or checkpoint folder.")] = "en",
     start: Annotated[float, typer.Option(min=0, help="Seconds from the recording's beginning.")] = 0.0,
     duration: Annotated[float | None, typer.Option(help="Seconds of it.", show_default=False)] = None,
-    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
+    device: Device = DeviceChoice.auto,
 ) -> None:
     """Show how the model came to its text: every step, its candidates, and where it listened."""
     from asr.transcription import decoders_picture, explanation_page, explanation_picture

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from asr.cli import decoding
-from asr.cli.root import DeviceChoice, app
+from asr.cli.root import Device, DeviceChoice, app
 
 
 @app.command()
@@ -23,7 +23,7 @@ def listen(
     model: Annotated[str, typer.Option(help="Embedded model or checkpoint folder.")] = "en",
     times: Annotated[bool, typer.Option(help="Print when each sentence was said.")] = False,
     decoder: decoding.Decoder = None,
-    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
+    device: Device = DeviceChoice.auto,
 ) -> None:
     """Transcribe the microphone: text is printed as sentences end, until Ctrl-C."""
     from asr.transcription import listening

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from asr.cli import decoding
-from asr.cli.root import DeviceChoice, app
+from asr.cli.root import Device, DeviceChoice, app
 from asr.exceptions import AsrError
 
 
@@ -110,7 +110,7 @@ def adapt_vocabulary(
 def calibrate(
     model: Annotated[str, typer.Argument(help="Embedded model or checkpoint folder.", show_default=False)],
     manifest: Annotated[Path, typer.Argument(help="Held-aside utterances: manifest or csv/jsonl table.", show_default=False)],
-    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
+    device: Device = DeviceChoice.auto,
     batch_size: Annotated[int, typer.Option(min=1, help="Utterances decoded together.")] = 16,
     write: Annotated[bool, typer.Option(help="Store the result in the checkpoint's config.yaml and model card.")] = True,
 ) -> None:
@@ -128,7 +128,7 @@ def distill(
     decoder: decoding.Decoder = None,
     beam_size: decoding.BeamSize = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Utterances decoded together.")] = 16,
-    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
+    device: Device = DeviceChoice.auto,
 ) -> None:
     """Write a manifest with a model's texts in place of the transcripts, for a non-autoregressive decoder to learn from."""
     from asr.transcription.distillation import distill as run

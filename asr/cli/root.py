@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
+from typing import Annotated
 
 import typer
 
@@ -30,6 +32,20 @@ class PrecisionChoice(str, Enum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     int8 = "int8"
+
+
+Device = Annotated[DeviceChoice, typer.Option(help="Where to compute.")]
+Precision = Annotated[PrecisionChoice, typer.Option(help="Of the linear layers; auto: what is fast on the device.")]
+
+
+def precision_for(precision: PrecisionChoice, device: DeviceChoice) -> str:
+    """The name of the precision; one that does not pay on the device is said so on stderr."""
+    if precision is PrecisionChoice.bfloat16:
+        from asr.model.device import choose_device, slow_bfloat16
+
+        if message := slow_bfloat16(precision.value, choose_device(device.value)):
+            print(f"asr: --precision bfloat16: {message}", file=sys.stderr)
+    return precision.value
 
 
 @app.callback()

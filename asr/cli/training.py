@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from asr.cli import decoding
-from asr.cli.root import DeviceChoice, PrecisionChoice, app
+from asr.cli.root import Device, DeviceChoice, Precision, PrecisionChoice, app, precision_for
 
 
 @app.command()
@@ -53,8 +53,8 @@ def evaluate(
     unit: Annotated[str, typer.Option(help="word, char or mixed.")] = "word",
     normalizer: Annotated[str, typer.Option(help="none, basic, english or mandarin.")] = "english",
     batch_size: Annotated[int, typer.Option(min=1, help="Utterances decoded together.")] = 16,
-    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
-    precision: Annotated[PrecisionChoice, typer.Option(help="Of the linear layers.")] = PrecisionChoice.auto,
+    device: Device = DeviceChoice.auto,
+    precision: Precision = PrecisionChoice.auto,
     readme: Annotated[Path | None, typer.Option(help="README whose results table gets the row.", show_default=False)] = None,
 ) -> None:
     """Decode a manifest, score it, and write a row of the results table."""
@@ -82,7 +82,7 @@ def evaluate(
         normalizer=normalizer,
         batch_size=batch_size,
         device=device.value,
-        precision=precision.value,
+        precision=precision_for(precision, device),
         readme=readme,
         command=shlex.join(["asr", *sys.argv[1:]]),
     )

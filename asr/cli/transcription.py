@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli import decoding
-from asr.cli.root import DeviceChoice, PrecisionChoice, app
+from asr.cli.root import Device, DeviceChoice, Precision, PrecisionChoice, app, precision_for
 from asr.exceptions import AsrError
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def transcribe(
     phrase_bonus: decoding.PhraseBonus = 1.0,
     lexicon: decoding.LexiconFile = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Segments decoded together.")] = 8,
-    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = DeviceChoice.auto,
-    precision: Annotated[PrecisionChoice, typer.Option(help="Of the linear layers.")] = PrecisionChoice.auto,
+    device: Device = DeviceChoice.auto,
+    precision: Precision = PrecisionChoice.auto,
 ) -> None:
     """Transcribe audio files. One file without --output-dir prints its text alone on stdout.
 
@@ -138,9 +138,11 @@ def transcribe(
             length_candidates=length_candidates,
         )
 
+        arithmetic = precision_for(precision, device)
+
         def load_model(name: str, spoken: str | None = None) -> Transcriber:
             words = timestamps or bool(formats.NEED_WORDS.intersection(wanted))
-            return load(name, device.value, options, batch_size, vad, words, precision.value, spoken)
+            return load(name, device.value, options, batch_size, vad, words, arithmetic, spoken)
 
         work = _Work(
             lambda: load_model(model, language) if model is not None else languages.load(load_model, language),

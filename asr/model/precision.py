@@ -16,16 +16,18 @@ from torch import Tensor, nn
 
 from asr.exceptions import ConfigurationError
 from asr.model.attention import MultiHeadAttention
+from asr.model.device import has_bfloat16_units
 from asr.model.recognizer import Recognizer
 
 Precision = Literal["float32", "bfloat16", "int8"]
+TrainingPrecision = Literal["float32", "bfloat16"]
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 _ENGINE = "fbgemm"
 
 
 def choose(precision: str, device: str) -> Precision:
-    """What ``auto`` is: on a processor int8 where FBGEMM has kernels for it (x86 with AVX2), otherwise float32; on a GPU
-    bfloat16 where it computes in it (compute capability 8), otherwise float32.
+    """What ``auto`` is in transcription: on a processor int8 where FBGEMM has kernels for it (x86 with AVX2), otherwise
+    float32; on a GPU bfloat16 where it multiplies in it (compute capability 8), otherwise float32.
 
     Raises:
         ConfigurationError: the name is unknown, or the device cannot compute in it.
@@ -34,13 +36,25 @@ def choose(precision: str, device: str) -> Precision:
     if precision == "auto":
         if device == "cpu":
             return "int8" if eight_bits else "float32"
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        return choose_for_training(precision, device)
     if precision not in PRECISIONS:
         raise ConfigurationError(f"precision '{precision}' is unknown; give one of {', '.join(PRECISIONS)}.")
     if precision == "int8" and not eight_bits:
         reason = "only computed on a CPU" if device != "cpu" else "not computed on this processor"
         raise ConfigurationError(f"precision 'int8' is {reason}; give auto, float32 or bfloat16.")
     return cast(Precision, precision)
+
+
+def choose_for_training(precision: str, device: str) -> TrainingPrecision:
+    """What ``auto`` is in training: bfloat16 where the device multiplies in it, otherwise float32.
+
+    Args:
+        precision: auto, float32 or bfloat16.
+        device: ``cpu`` or ``cuda``.
+    """
+    if precision == "auto":
+        return "bfloat16" if has_bfloat16_units(device) else "float32"
+    return cast(TrainingPrecision, precision)
 
 
 def quantize_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:

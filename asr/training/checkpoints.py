@@ -40,6 +40,7 @@ class Progress:
         skipped: steps left out because the loss or gradient was not finite.
         skipped_in_a_row: of these, how many were the last ones.
         order: digest of the epoch's utterances in their batches, which ``batch`` counts in.
+        precision: float32 or bfloat16, that it is computed in; empty in older checkpoints.
     """
 
     epoch: int = 0
@@ -49,6 +50,7 @@ class Progress:
     skipped: int = 0
     skipped_in_a_row: int = 0
     order: str = ""
+    precision: str = ""
 
 
 def write(

@@ -40,7 +40,9 @@ class TrainingConfiguration(StrictModel):
     epochs: int = Field(50, ge=1)
     maximum_hours: float | None = Field(None, gt=0, description="stop after so much time, whole resumed runs together")
     seed: int = 0
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where the device has units for it, otherwise float32"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     ctc_weight: float = Field(0.3, ge=0, le=1)
     nonautoregressive_weight: float = Field(1.0, ge=0, description="of the non-autoregressive decoder, added to the others")

@@ -29,6 +29,8 @@ from asr.corpora.batches import Batch, BatchLoader, select
 from asr.exceptions import TrainingError
 from asr.model import checkpoint as model_folder
 from asr.model.checkpoint import Checkpoint
+from asr.model.device import choose_device, slow_bfloat16
+from asr.model.precision import choose_for_training
 from asr.model.recognizer import Recognizer
 from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer
 from asr.training import checkpoints, curves
@@ -100,11 +102,13 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
 
     # A head that the loss leaves out has no gradient that the ranks could wait for.
     idle = settings.ctc_weight in (0, 1) or settings.nonautoregressive_weight == 0
+    device = choose_device(settings.device)
+    precision = choose_for_training(settings.precision, device)
     # accelerate remembers the first run's precision and device for the life of the process; this may be the second.
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
-        mixed_precision="bf16" if settings.precision == "bfloat16" else "no",
-        cpu=settings.device == "cpu",
+        mixed_precision="bf16" if precision == "bfloat16" else "no",
+        cpu=device == "cpu",
         log_with="tensorboard",
         project_config=ProjectConfiguration(project_dir=str(run)),
         # Batch normalisation's statistics are those of rank 0.
@@ -167,13 +171,17 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
     batches = loader.count(0)
     steps_in_all = settings.epochs * math.ceil(batches / settings.accumulation)
 
-    progress, message = Progress(), ""
+    progress = Progress(precision=precision)
+    messages = [message] if (message := slow_bfloat16(settings.precision, device)) else []
     if earlier is not None:
         progress = checkpoints.read_progress(earlier)
         if progress.batch and progress.order and progress.order != loader.order(progress.epoch):
             # Its place would be another one's.
-            message = f"the data or their batches are not those of before; epoch {progress.epoch} begins again."
+            messages.append(f"the data or their batches are not those of before; epoch {progress.epoch} begins again.")
             progress = replace(progress, batch=0)
+        if progress.precision not in ("", precision):
+            messages.append(f"was computed in {progress.precision} and goes on in {precision}; training.precision sets it.")
+        progress = replace(progress, precision=precision)
         checkpoints.restore_optimizer(optimizer.optimizer, model, checkpoints.read_optimizer(earlier))
     if accelerator.is_main_process:
         checkpoints.write_recipe(recipe, run)
@@ -181,7 +189,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         _truncate_log(run / "log.jsonl", progress.step)
         if monitor:
             monitor.started(recipe, model.parameter_counts(), _describe(dropped), batches, progress)
-            if message:
+            for message in messages:
                 monitor.noticed(f"{run}: {message}")
     accelerator.wait_for_everyone()
 
@@ -438,7 +446,7 @@ def _card(recipe: Recipe, model: Recognizer, progress: Progress, metrics: dict[s
     lines = [
         f"# {recipe.name}",
         "",
-        f"- Trained by `asr train`, {progress.step} steps, {progress.seconds / 3600:.2f} hours.",
+        f"- Trained by `asr train`, {progress.step} steps, {progress.seconds / 3600:.2f} hours, {progress.precision}.",
         f"- Parameters: {counts}.",
         f"- Initialised from: {Path(recipe.initialize).name if recipe.initialize else 'random numbers'}.",
         f"- Training data: {', '.join(Path(path).name for path in recipe.data.train)}.",

@@ -45,7 +45,9 @@ class ProgressBar:
         self._bar.start()
         self._drawn = True
         counts = ", ".join(f"{part} {count:,}" for part, count in parameters.items())
-        self._console.print(f"{recipe.name}: {sum(parameters.values()):,} parameters ({counts}), {batches} batches an epoch")
+        self._console.print(
+            f"{recipe.name}: {sum(parameters.values()):,} parameters ({counts}), {batches} batches an epoch, {progress.precision}"
+        )
         if dropped:
             self._console.print(f"left out: {dropped}")
         if progress.step:

@@ -19,6 +19,7 @@ from asr.audio.voice_activity import VoiceDetector
 from asr.exceptions import AsrError, ConfigurationError
 from asr.model import checkpoint as model_folder
 from asr.model.checkpoint import Checkpoint
+from asr.model.device import choose_device
 from asr.model.precision import choose as choose_precision
 from asr.model.recognizer import Encoded
 from asr.search.decoding import decode
@@ -238,19 +239,6 @@ def load(
     device = choose_device(device)
     checkpoint = model_folder.load(pretrained.find(name), device, choose_precision(precision, device))
     return Transcriber(checkpoint, options, batch_size, voice_detection, timestamps, language=language)
-
-
-def choose_device(device: str) -> str:
-    """``auto`` is the GPU where there is one.
-
-    Raises:
-        ConfigurationError: CUDA is asked for and not there, or the name is unknown.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise ConfigurationError(f"device '{device}' is unknown; give auto, cpu or cuda.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigurationError("device 'cuda' is not available on this machine; give auto or cpu.")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _result(job: _Job) -> Transcript | Failure:

@@ -18,6 +18,7 @@ from asr.corpora import manifests
 from asr.corpora.batches import BatchLoader
 from asr.exceptions import AudioError, CheckpointError, TrainingError
 from asr.model import checkpoint as model_folder
+from asr.model import device
 from asr.training import checkpoints, loop
 from asr.training.checkpoints import Progress
 from asr.training.configuration import Recipe
@@ -136,6 +137,29 @@ def test_other_data_begins_the_epoch_again_and_says_so(recipe: Make, tmp_path: P
     assert (seen.began.step, seen.began.batch) == (1, 0)
     assert seen.messages == [f"{tmp_path / 'run'}: the data or their batches are not those of before; epoch 0 begins again."]
     assert checkpoints.read_progress(last(tmp_path / "run")).epoch == 1
+
+
+def test_another_precision_goes_on_and_is_said(recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "has_bfloat16_units", lambda name: False)
+    begun = Witness()
+    run = loop.train(recipe(training__epochs=1, training__precision="auto"), begun)
+    assert (begun.began, begun.messages) == (Progress(precision="float32"), [])
+    assert ", float32." in (last(run) / "README.md").read_text(encoding="utf-8")
+    losses = [entry["loss"] for entry in log(run, "step")]
+    same_again = loop.train(recipe("explicit", training__epochs=1, training__precision="float32"))
+    assert [entry["loss"] for entry in log(same_again, "step")] == losses
+
+    seen = Witness()
+    loop.train(recipe(training__epochs=2, training__precision="bfloat16"), seen, resume=True)
+    slow, changed = seen.messages
+    assert slow.startswith(f"{run}: this processor has no units for bfloat16")
+    assert changed == f"{run}: was computed in float32 and goes on in bfloat16; training.precision sets it."
+    assert checkpoints.read_progress(last(run)).precision == "bfloat16"
+    # The arithmetic is bfloat16's indeed: seven bits leave another loss.
+    straight = loop.train(recipe("straight", training__epochs=2))
+    steps = len(losses)
+    assert [entry["loss"] for entry in log(straight, "step")][:steps] == losses
+    assert [entry["loss"] for entry in log(straight, "step")][steps:] != [entry["loss"] for entry in log(run, "step")][steps:]
 
 
 def test_a_place_that_cannot_be_written_to_is_one_sentence(recipe: Make, tmp_path: Path) -> None:
