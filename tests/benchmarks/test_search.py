@@ -1,4 +1,4 @@
-"""Cost of the searches: CTC's beam beside torchaudio's and pyctcdecode's on the same posteriors, beams beside greedy.
+"""Cost of the searches: CTC's beam beside torchaudio's on the same posteriors, beams beside greedy.
 
 ``pytest tests/benchmarks/test_search.py -s`` prints the tables; one thread, processor time, the contenders take turns.
 """
@@ -79,16 +79,6 @@ def test_ctc_beam() -> None:
         contenders["torchaudio ctc_decoder, beam 10"] = lambda: flashlight(log_probabilities, lengths)
     except ImportError:
         print("ctc_decoder needs flashlight-text")
-    try:
-        from pyctcdecode import build_ctcdecoder
-
-        labels = ["" if token == "<blank>" else " " if token == "<space>" else token for token in tokenizer.tokens]
-        labels[1:4] = ["⁇", "{", "}"]
-        other = build_ctcdecoder(labels)
-        arrays = log_probabilities.numpy()
-        contenders["pyctcdecode, beam 10"] = lambda: [other.decode(array, beam_width=10) for array in arrays]
-    except ImportError:
-        print("pyctcdecode is not installed")
     print(f"\n{count} utterances of {seconds:.0f} s, {POSITIONS_A_SECOND} positions a second, {len(tokenizer)} tokens")
     for name, median in spent(contenders).items():
         print(f"{name:36}{1000 * median / (count * seconds):8.2f} ms a second of audio")
