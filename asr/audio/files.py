@@ -227,29 +227,40 @@ def _mono(path: str | Path, blocks: Iterator[Samples], channel: int | None) -> I
 def _open(path: str | Path, track: int = 0) -> Iterator[_Source]:
     """Open a file with libsndfile, else with FFmpeg; failures of either, then and later, become an ``AudioError``."""
     _check_file(Path(path))
-    import av
-
     try:
         try:
             handle = soundfile.SoundFile(str(path))
         except soundfile.LibsndfileError:
-            options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
-            with av.open(str(path), options=options, metadata_errors="replace") as container:
-                if not container.streams.audio:
-                    raise AudioError(f"{path}: holds no audio track; give a sound file or a video with sound.") from None
-                count = len(container.streams.audio)
-                if not 0 <= track < count:
-                    raise AudioError(f"{path}: has no audio track {track}; choose one from 0 to {count - 1}.") from None
-                yield _checked(path, _FFmpegSource(path, container, track))
-        else:
-            with handle:
-                if track:
-                    raise AudioError(f"{path}: has no audio track {track}; it is a sound file, whose only track is 0.")
-                yield _checked(path, _LibsndfileSource(path, handle))
+            handle = None
+        if handle is None:
+            with _ffmpeg(path, track) as source:
+                yield _checked(path, source)
+            return
+        with handle:
+            if track:
+                raise AudioError(f"{path}: has no audio track {track}; it is a sound file, whose only track is 0.")
+            yield _checked(path, _LibsndfileSource(path, handle))
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path}: is truncated or damaged ({_sentence(error)}); copy or export it again.") from error
-    except (av.FFmpegError, ValueError) as error:
-        raise AudioError(f"{path}: is not audio, or damaged ({_sentence(error)}); give a sound file.") from error
+    except ValueError as error:
+        raise AudioError(_NOT_AUDIO.format(path, _sentence(error))) from error
+
+
+@contextmanager
+def _ffmpeg(path: str | Path, track: int) -> Iterator[_Source]:
+    import av  # here, since most files do without it
+
+    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+    try:
+        with av.open(str(path), options=options, metadata_errors="replace") as container:
+            if not container.streams.audio:
+                raise AudioError(f"{path}: holds no audio track; give a sound file or a video with sound.")
+            count = len(container.streams.audio)
+            if not 0 <= track < count:
+                raise AudioError(f"{path}: has no audio track {track}; choose one from 0 to {count - 1}.")
+            yield _FFmpegSource(path, container, track)
+    except av.FFmpegError as error:
+        raise AudioError(_NOT_AUDIO.format(path, _sentence(error))) from error
 
 
 def _check_file(path: Path) -> None:
@@ -278,6 +289,7 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(reason).split()).rstrip(".")
 
 
+_NOT_AUDIO = "{}: is not audio, or damaged ({}); give a sound file."
 _CHUNK_TOO_LONG = r"(?m)^\s*(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)"
 
 
@@ -288,7 +300,7 @@ class _LibsndfileSource:
         self.channels: int = handle.channels
         # libsndfile quietly takes a chunk that is longer than the file for one that ends with it, and says so only in
         # its log. A chunk of about 2 or 4 GiB is a writer's way to say that it did not know the length.
-        for match in re.finditer(r"(?m)^\s*(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)", handle.extra_info):
+        for match in re.finditer(_CHUNK_TOO_LONG, handle.extra_info):
             promised, present = int(match[1]), int(match[2])
             if present < promised < 0x7FFF0000:
                 raise AudioError(f"{path}: is truncated, it holds {present} of {promised} bytes of audio; copy it again.")

@@ -177,11 +177,11 @@ def _pack_six(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def _unpack_six(octets: Tensor, scale: Tensor) -> Tensor:
     """The inverse of ``_pack_six``, float32 (rows, columns)."""
-    a, b, c = octets.to(torch.int32).view(len(octets), -1, 3).unbind(dim=2)
-    word = a | b << 8 | c << 16
-    numbers = torch.stack([word >> shift & 63 for shift in (0, 6, 12, 18)], dim=2).flatten(1) - 32
-    groups = numbers.float().view(len(octets), -1, _GROUP)
-    return (groups * scale[:, :, None].float()).flatten(1)
+    # In octets, not in words of 24 bits: a model is unpacked each time that it is loaded.
+    a, b, c = octets.view(len(octets), -1, 3).unbind(dim=2)
+    numbers = torch.stack((a & 63, a >> 6 | (b & 15) << 2, b >> 4 | (c & 3) << 4, c >> 2), dim=2)
+    groups = numbers.view(len(octets), -1, _GROUP).float().sub_(32)
+    return groups.mul_(scale[:, :, None].float()).flatten(1)
 
 
 def _mismatch(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str:

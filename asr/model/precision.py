@@ -66,8 +66,9 @@ def quantize_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         int8 (rows, columns) and float32 (rows,); their product is the matrix, rounded.
     """
-    scale = matrix.float().abs().amax(dim=1).clamp(min=1e-12) / 127
-    return (matrix.float() / scale[:, None]).round().to(torch.int8), scale
+    matrix = matrix.float()
+    scale = torch.maximum(matrix.amax(dim=1), -matrix.amin(dim=1)).clamp(min=1e-12) / 127
+    return (matrix / scale[:, None]).round_().to(torch.int8), scale
 
 
 class QuantizedLinear(nn.Module):

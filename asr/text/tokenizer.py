@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 BLANK, UNKNOWN, START, STOP = "<blank>", "<unk>", "<sos>", "<eos>"
 SPACE = "<space>"
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
 
 # How GPT-2 cuts text before pairing bytes: contractions, words with the space before them, numbers, the rest.
 # The vocabulary was built on these pieces, so any other cut gives tokens that the model never saw.
@@ -150,12 +152,12 @@ class BytePairTokenizer:
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = tuple(tokens)
         self._specials = {token: number for number, token in enumerate(self.tokens) if token.startswith("<|")}
+        ordinary = [(number, token) for number, token in enumerate(self.tokens) if token not in self._specials]
         try:
-            self.pieces = {
-                number: base64.b64decode(token, validate=True)
-                for number, token in enumerate(self.tokens)
-                if token not in self._specials
-            }
+            # base64.b64decode checks the letters of each token, which takes twice as long as to decode them.
+            if strange := _NOT_BASE64.search("".join(token for _, token in ordinary)):
+                raise ValueError(f"it holds '{strange[0]}'")
+            self.pieces = {number: binascii.a2b_base64(token) for number, token in ordinary}
         except ValueError as error:
             raise CheckpointError(f"the byte-pair vocabulary is not base64 ({error}); import the model again.") from error
         if "<|endoftext|>" not in self._specials:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-UNUSED = ("lhotse", "accelerate", "matplotlib", "librosa", "scipy", "numba", "sympy", "pandas", "einops", "torch._dynamo")
+UNUSED = ("av", "lhotse", "accelerate", "matplotlib", "librosa", "scipy", "numba", "sympy", "pandas", "einops", "torch._dynamo")
 
 
 def test_transcribing_imports_nothing_that_it_does_not_use(data: Path) -> None:
