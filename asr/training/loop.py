@@ -20,21 +20,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
-from lhotse import CutSet
-from torch import Tensor
 
 from asr.audio.augmentation import SpecAugment, WaveformAugmentation
 from asr.corpora import manifests
 from asr.corpora.batches import Batch, BatchLoader, select
 from asr.exceptions import TrainingError
-from asr.model import checkpoint as model_folder
-from asr.model.checkpoint import Checkpoint
 from asr.model.device import choose_device, slow_bfloat16
 from asr.model.precision import choose_for_training
 from asr.model.recognizer import Recognizer
-from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer
 from asr.training import checkpoints, curves
-from asr.training.beginning import as_configured, with_statistics
+from asr.training.beginning import build, parameter_groups
 from asr.training.checkpoints import Progress
 from asr.training.configuration import Recipe
 from asr.training.encoder_cache import EncoderCache
@@ -118,7 +113,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
 
     # Data, tokenizer and model.
     cuts = manifests.load_all(recipe.data.train)
-    checkpoint = _build(recipe, cuts, earlier)
+    checkpoint = build(recipe, cuts, earlier)
     model, tokenizer, ctc_tokenizer = checkpoint.model, checkpoint.tokenizer, checkpoint.ctc_tokenizer
     decoder = model.decoder
     start = decoder.configuration.prompt if decoder else ()
@@ -299,85 +294,6 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
             break
     accelerator.end_training()
     return run
-
-
-def parameter_groups(
-    model: Recognizer, learning_rate: float, factors: dict[str, float], weight_decay: float
-) -> list[dict[str, Any]]:
-    """Parameters with their peak rate; biases, norms and embeddings are not decayed, a factor of 0 freezes.
-
-    Raises:
-        TrainingError: a prefix names no parameter.
-    """
-    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    used: set[str] = set()
-    for name, parameter in model.named_parameters():
-        prefixes = [prefix for prefix in factors if name == prefix or name.startswith(f"{prefix}.")]
-        used.update(prefixes)
-        factor = factors[max(prefixes, key=len)] if prefixes else 1.0
-        parameter.requires_grad_(factor > 0)
-        if factor > 0:
-            decay = weight_decay if parameter.dim() > 1 and "embedding" not in name else 0.0
-            groups.setdefault((learning_rate * factor, decay), []).append(parameter)
-    if unknown := set(factors) - used:
-        raise TrainingError(f"training.learning_rates: no parameter begins with {', '.join(sorted(unknown))}.")
-    return [
-        {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()
-    ]
-
-
-def _build(recipe: Recipe, cuts: CutSet, earlier: Path | None) -> Checkpoint:
-    """The model to train: of the earlier part of this run, of the parent, or new."""
-    configuration = recipe.model_configuration()
-    if earlier is not None:
-        found = model_folder.load(earlier)
-        return replace(found, model=as_configured(found.model, configuration, recipe))
-    if configuration.front_end.normalization == "global" and configuration.front_end.mean is None:
-        configuration = configuration.model_copy(update={"front_end": with_statistics(configuration.front_end, cuts)})
-    if recipe.initialize is None:
-        texts = (supervision.text or "" for cut in cuts for supervision in cut.supervisions)
-        tokenizer = CharacterTokenizer.build(texts, configuration.tokenizer)
-        return Checkpoint(Recognizer(configuration, len(tokenizer)), tokenizer)
-    parent = model_folder.load(Path(recipe.initialize))
-    vocabulary: CharacterTokenizer | BytePairTokenizer = parent.tokenizer
-    other = configuration.tokenizer.kind != parent.model.configuration.tokenizer.kind
-    if other:
-        # Another kind of text: the vocabulary, and all that has a row for each token, start anew.
-        texts = (supervision.text or "" for cut in cuts for supervision in cut.supervisions)
-        vocabulary = CharacterTokenizer.build(texts, configuration.tokenizer)
-    model = Recognizer(configuration, len(vocabulary))
-    weights = renamed(parent.model.state_dict(), recipe.initialize_parts)
-    own = model.state_dict()
-    if other:
-        weights = {name: value for name, value in weights.items() if name in own and not _has_a_row_for_each_token(name)}
-    if unfit := [name for name, value in weights.items() if name in own and own[name].shape != value.shape]:
-        raise TrainingError(f"recipe {recipe.name}: {unfit[0]} has another shape than in {recipe.initialize}.")
-    model.load_state_dict({**own, **{name: value for name, value in weights.items() if name in own}})
-    built = Checkpoint(model, vocabulary)
-    if model.ctc is not None and (other or parent.model.ctc is None):
-        model.silence_ctc(built.ctc_tokenizer.blank)
-    return built
-
-
-def renamed(weights: dict[str, Tensor], parts: dict[str, str]) -> dict[str, Tensor]:
-    """Weights, and those of ``parts``: prefix of the new name -> prefix of the old one, empty to start from random numbers.
-
-    Raises:
-        TrainingError: no weight begins with an old prefix.
-    """
-    found = dict(weights)
-    # Shortest first, so that the longest prefix has the last word.
-    for new, old in sorted(parts.items(), key=lambda pair: len(pair[0])):
-        found = {name: value for name, value in found.items() if not f"{name}.".startswith(f"{new}.")}
-        taken = {f"{new}{name[len(old) :]}": value for name, value in weights.items() if f"{name}.".startswith(f"{old}.")}
-        if not taken and old:
-            raise TrainingError(f"initialize_parts: the parent has no parameter that begins with {old}.")
-        found.update(taken)
-    return found
-
-
-def _has_a_row_for_each_token(name: str) -> bool:
-    return name.startswith("ctc.") or ".token_embedding." in name
 
 
 def _grouped(batches: Iterator[Batch], first: int, size: int) -> Iterator[tuple[int, list[Batch]]]:

@@ -22,6 +22,7 @@ from asr.corpora.batches import BatchLoader
 from asr.exceptions import TrainingError
 from asr.model import checkpoint as model_folder
 from asr.training import checkpoints, loop
+from asr.training.beginning import build
 from asr.training.checkpoints import Progress
 from asr.training.configuration import Recipe
 from asr.training.objective import Losses, Objective
@@ -237,7 +238,7 @@ def test_accumulated_batches_make_the_step_of_their_mean(recipe: Make, tones: Pa
         assert step["audio_seconds"] == pytest.approx(sum(float(batch.lengths.sum()) for batch in mine) / 16_000)
     # The same first step by hand, from the same random weights.
     torch.manual_seed(settings.training.seed)
-    built = loop._build(settings, manifests.load_all([str(tones)]), None)
+    built = build(settings, manifests.load_all([str(tones)]), None)
     objective = Objective(built.model, built.tokenizer.blank, 0.3, 0.0).train()
     means = []
     for batch in batches[:2]:
