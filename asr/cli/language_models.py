@@ -1,4 +1,4 @@
-"""``asr train-ngrams``."""
+"""``asr train-ngrams`` and ``asr sample-sentences``."""
 
 from __future__ import annotations
 
@@ -39,3 +39,24 @@ def train_ngrams(
     trained = train(texts, output, order=order, tokenizer=tokenizer, minimum_counts=counts, minimum_word_count=minimum_word_count)
     grams = ", ".join(f"{count:,} of length {size}" for size, count in enumerate(trained.ngrams, start=1))
     print(f"{trained.path}: {trained.sentences:,} sentences, {trained.tokens:,} tokens, n-grams: {grams}")
+
+
+@app.command(name="sample-sentences")
+def sample_sentences(
+    folder: Annotated[Path, typer.Argument(help="Folder of SunPinyin's lm_sc.t3g and pydict_sc.bin.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="File for the sentences, one a line.", show_default=False)],
+    words: Annotated[int, typer.Option(min=1, help="Words to draw.")] = 20_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the drawing.")] = 0,
+) -> None:
+    """Draw Mandarin sentences from the open-gram trigram model, as text for train-ngrams."""
+    from asr.training.open_gram import read
+
+    model = read(folder)
+    count = characters = 0
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("w", encoding="utf-8") as file:
+        for sentence in model.sentences(words, seed):
+            file.write(f"{sentence}\n")
+            count += 1
+            characters += len(sentence)
+    print(f"{output}: {count:,} sentences, {characters:,} characters")

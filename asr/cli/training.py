@@ -87,39 +87,3 @@ def evaluate(
         command=shlex.join(["asr", *sys.argv[1:]]),
     )
     print(result)
-
-
-@app.command()
-def train_language(
-    sources: Annotated[
-        list[str], typer.Argument(metavar="LANGUAGE=MANIFEST", help="Speech; a language may be given again.", show_default=False)
-    ],
-    output: Annotated[Path, typer.Option(help="Folder for the classifier.", show_default=False)],
-    test: Annotated[
-        list[str] | None, typer.Option(metavar="LANGUAGE=MANIFEST", help="Speech to measure it on.", show_default=False)
-    ] = None,
-    clips: Annotated[int, typer.Option(min=1, help="Of each language.")] = 1000,
-    epochs: Annotated[int, typer.Option(min=1)] = 12,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Train the classifier that hears which language is spoken."""
-    from asr.corpora import manifests
-    from asr.training import language
-
-    train_sets = {code: [manifests.load(path) for path in paths] for code, paths in _by_language(sources).items()}
-    test_sets = {code: manifests.load_all(paths) for code, paths in _by_language(test or []).items()}
-    model = language.train(train_sets, clips, epochs, seed=seed)
-    model.save(output)
-    for code, accuracy in language.measure(model, test_sets, clips=200).items():
-        print(f"{code}: {accuracy.right} of {accuracy.clips} right")
-    print(output)
-
-
-def _by_language(sources: list[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for source in sources:
-        code, equals, path = source.partition("=")
-        if not (code and equals and path):
-            raise typer.BadParameter(f"'{source}' is not LANGUAGE=MANIFEST")
-        found.setdefault(code, []).append(path)
-    return found

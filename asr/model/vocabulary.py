@@ -70,6 +70,11 @@ def _keep(
 ) -> Checkpoint:
     """The model with only these byte pairs and the special tokens that it needs."""
     specials = {tokenizer.stop, *(tokenizer.identifier(token) for token in decoder.prompt)}
+    suppressed = set(decoder.suppressed)
+    if any(f"<|{code}|>" in decoder.prompt for code in tokenizer.languages):
+        # A model that writes one language still hears which one is spoken.
+        specials |= set(tokenizer.languages.values())
+        suppressed |= set(tokenizer.languages.values())
     rows = sorted(pieces) + sorted(specials)
     place = {number: row for row, number in enumerate(rows)}
 
@@ -77,7 +82,7 @@ def _keep(
         return tuple(sorted(place[number] for number in numbers if number in place))
 
     changed = decoder.model_copy(
-        update={"suppressed": moved(decoder.suppressed), "suppressed_at_start": moved(decoder.suppressed_at_start)}
+        update={"suppressed": moved(suppressed), "suppressed_at_start": moved(decoder.suppressed_at_start)}
     )
     settings = checkpoint.model.configuration.model_copy(update={"decoder": changed})
     embedding = checkpoint.model.state_dict()["decoder.token_embedding.weight"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -24,29 +24,45 @@ class HeardLanguage:
     probability: float
 
 
+def heard_languages(checkpoint: Checkpoint) -> dict[str, int]:
+    """The languages that the model can tell apart, each with its token.
+
+    None without a language in the decoder's prompt: English-only models of Whisper have the tokens too, untrained.
+    """
+    tokenizer, decoder = checkpoint.tokenizer, checkpoint.model.configuration.decoder
+    if not isinstance(tokenizer, BytePairTokenizer) or decoder is None:
+        return {}
+    known = tokenizer.languages
+    return known if any(token in decoder.prompt for token in (f"<|{code}|>" for code in known)) else {}
+
+
 def languages(checkpoint: Checkpoint) -> dict[str, int]:
     """The languages that the model can be asked for, each with its token; none unless it is multilingual."""
-    tokenizer = checkpoint.tokenizer
-    if checkpoint.model.configuration.language != "multilingual" or not isinstance(tokenizer, BytePairTokenizer):
-        return {}
-    return tokenizer.languages
+    return heard_languages(checkpoint) if checkpoint.model.configuration.language == "multilingual" else {}
 
 
 @torch.inference_mode()
-def detect_languages(checkpoint: Checkpoint, encoded: Encoded) -> list[HeardLanguage]:
+def detect_languages(
+    checkpoint: Checkpoint, encoded: Encoded, among: Collection[str] = (), handicap: float = 0.0
+) -> list[HeardLanguage]:
     """What the decoder expects after the start token: the most probable language of each utterance.
 
     Args:
-        checkpoint: a multilingual model.
+        checkpoint: a model that can tell languages apart.
         encoded: (batch, positions, width).
+        among: the languages that it may be; none: all that the model knows.
+        handicap: taken off the score of the language that the model was made for, a natural logarithm.
     """
-    known = languages(checkpoint)
+    known = {code: token for code, token in heard_languages(checkpoint).items() if not among or code in among}
     decoder = cast(Decoder, checkpoint.model.decoder)
     start = checkpoint.tokenizer.identifier(decoder.configuration.prompt[0])
     tokens = torch.full((len(encoded.values), 1), start, device=encoded.values.device)
-    scores = decoder(tokens, encoded.values, encoded.lengths)[:, 0, list(known.values())].softmax(dim=-1)
-    best, chosen = scores.max(dim=-1)
+    scores = decoder(tokens, encoded.values, encoded.lengths)[:, 0, list(known.values())]
     codes = list(known)
+    own = checkpoint.model.configuration.language
+    if own in known:
+        scores[:, codes.index(own)] -= handicap
+    best, chosen = scores.softmax(dim=-1).max(dim=-1)
     return [HeardLanguage(codes[index], share) for index, share in zip(chosen.tolist(), best.tolist(), strict=True)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from asr.model.precision import choose as choose_precision
 from asr.model.recognizer import Encoded
 from asr.search.decoding import decode
 from asr.search.hypothesis import Hypothesis
+from asr.search.language import HeardLanguage, detect_languages, options_by_language
 from asr.search.language import check as check_language
-from asr.search.language import options_by_language
 from asr.search.options import DecodingOptions
 from asr.transcription.recordings import Recording
 from asr.transcription.timestamps import align
@@ -138,6 +138,11 @@ class Transcriber:
         """Decode one batch of waveforms, float32 (samples,) at 16 kHz."""
         encoded, lengths = self._encode(samples)
         return self._search(encoded, lengths)
+
+    def detect_language(self, samples: NDArray[np.float32], among: Collection[str] = (), handicap: float = 0.0) -> HeardLanguage:
+        """The language of a waveform, float32 (samples,) at 16 kHz: see ``detect_languages``."""
+        encoded, _ = self._encode([samples])
+        return detect_languages(self.checkpoint, encoded, among, handicap)[0]
 
     def decode_segments(self, segments: list[Segment]) -> list[TranscriptSegment]:
         """Decode one batch of segments, with the times of their words if the transcriber gives times."""

@@ -15,6 +15,7 @@ from asr.model.configuration import DecoderConfiguration, EncoderConfiguration, 
 from asr.model.recognizer import Recognizer
 from asr.model.vocabulary import for_language, prune, prune_like, read_characters, read_counts, to_characters
 from asr.model.whisper import vocabulary_tokens
+from asr.search.language import heard_languages
 from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer, TokenizerConfiguration
 from tests.model.test_whisper import MULTILINGUAL, pieces
 
@@ -133,6 +134,13 @@ def test_a_multilingual_model_may_have_one_language(whole: Checkpoint) -> None:
     assert chinese.model.configuration.decoder is not None
     assert chinese.model.configuration.decoder.prompt == ("<|startoftranscript|>", "<|zh|>", "<|transcribe|>", "<|notimestamps|>")
     assert {"<|zh|>", "<|transcribe|>"} <= set(chinese.tokenizer.tokens)
+    # It still hears the others, and writes none of their tokens.
+    heard = heard_languages(chinese)
+    assert len(heard) == 99
+    assert set(heard.values()) <= set(chinese.model.configuration.decoder.suppressed)
+    english = chinese.tokenizer.identifier("<|en|>")
+    rows, whole_rows = (model.model.state_dict()["decoder.token_embedding.weight"] for model in (chinese, whole))
+    torch.testing.assert_close(rows[english], whole_rows[whole.tokenizer.identifier("<|en|>")])
     with pytest.raises(CheckpointError, match="no language 'xx'"):
         for_language(whole, "xx")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -50,6 +52,21 @@ def test_the_language_is_the_most_probable_after_the_start_token(multilingual: C
         assert heard.code == max(known, key=lambda code: logits[known[code]])
         scores = torch.tensor([logits[number] for number in known.values()])
         assert heard.probability == pytest.approx(float(scores.softmax(0).max()), rel=1e-4)
+
+
+def test_a_handicap_takes_from_the_models_own_language(multilingual: Checkpoint, encoded: Encoded) -> None:
+    settings = multilingual.model.configuration
+    multilingual.model.configuration = settings.model_copy(update={"language": "zh"})
+    try:
+        two = detect_languages(multilingual, encoded, ["en", "zh"])
+        odds = [math.log(each.probability / (1 - each.probability)) * (1 if each.code == "en" else -1) for each in two]
+        for shift in (-3.0, 0.5, 4.0):
+            again = detect_languages(multilingual, encoded, ["en", "zh"], shift)
+            assert [each.code for each in again] == ["en" if each + shift > 0 else "zh" for each in odds]
+            expected = [1 / (1 + math.exp(-abs(each + shift))) for each in odds]
+            assert [each.probability for each in again] == pytest.approx(expected, rel=1e-4)
+    finally:
+        multilingual.model.configuration = settings
 
 
 def test_rows_are_searched_language_by_language(multilingual: Checkpoint, encoded: Encoded) -> None:

@@ -106,7 +106,7 @@ def test_texts_are_scored_as_kenlm_scores_them(tmp_path: Path, minimum: tuple[in
     model = estimate(text(3), TOKENS, 4, minimum)
     for name in ("plain.arpa", "packed.arpa.gz"):
         ngram.write_arpa(model, tmp_path / name)
-    ngram.write(model, tmp_path / "own.safetensors", half=False)
+    ngram.write(model, tmp_path / "own.safetensors")
     other = kenlm.Model(str(tmp_path / "plain.arpa"))
     again = [ngram.read_arpa(tmp_path / "plain.arpa"), ngram.read_arpa(tmp_path / "packed.arpa.gz")]
     again.append(ngram.read(tmp_path / "own.safetensors"))
@@ -116,6 +116,22 @@ def test_texts_are_scored_as_kenlm_scores_them(tmp_path: Path, minimum: tuple[in
         for each in again:
             numbers = [each.tokens.index(TOKENS[token]) for token in sentence]
             assert each.sentence(numbers) == pytest.approx(expected, abs=1e-3)
+
+
+def test_many_values_lose_little_when_written(tmp_path: Path) -> None:
+    """More than 256 different logarithms, and one token that more than 255 others follow."""
+    generator = random.Random(5)
+    tokens = vocabulary(str(number) for number in range(400))
+    sentences = [[3, 3 + int(400 * generator.random() ** 2), 3 + int(400 * generator.random())] for _ in range(6000)]
+    model = estimate(sentences, tokens, 3)
+    ngram.write(model, tmp_path / "model.safetensors")
+    again = ngram.read(tmp_path / "model.safetensors")
+    for here, there in zip(model.levels, again.levels, strict=True):
+        assert torch.equal(here.keys, there.keys)
+        assert len(there.log_probabilities.unique()) <= 256
+        said = here.log_probabilities > -100
+        assert float((here.log_probabilities - there.log_probabilities)[said].abs().mean()) < 0.02
+        assert float((here.backoffs - there.backoffs).abs().mean()) < 0.02
 
 
 @pytest.fixture

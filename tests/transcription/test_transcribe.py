@@ -71,7 +71,9 @@ def test_a_long_recording_is_cut_in_its_pauses(english: Transcriber, data: Path,
     soundfile.write(tmp_path / "long.wav", np.concatenate([each for part, _ in parts for each in (part, pause)] * repeats), rate)
     transcript = english.transcribe(tmp_path / "long.wav")
     score = count({"a": " ".join(list(SPOKEN.values()) * repeats)}, {"a": transcript.text}, normalizer="english")
-    assert score.rate < 0.03
+    # "In the afternoon" is nearly "and the afternoon" to the model: on some processors one word of 33 is another.
+    assert score.rate < 0.04
+    assert score.total.deletions == score.total.insertions == 0
     covered = [(segment.start, segment.end) for segment in transcript.segments] + list(transcript.removed)
     assert sum(end - start for start, end in covered) == pytest.approx(transcript.duration, abs=0.01)
 
