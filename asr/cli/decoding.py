@@ -43,7 +43,7 @@ LanguageModelFile = Annotated[
     str | None,
     typer.Option(
         "--language-model",
-        help="ARPA file, KenLM binary or n-grams of asr train-ngrams; none: not the model's own either.",
+        help="Folder of asr train-lm, n-grams of asr train-ngrams, ARPA file or KenLM binary; none: not the model's own either.",
         show_default=False,
     ),
 ]

@@ -1,7 +1,8 @@
-"""``asr train-ngrams`` and ``asr sample-sentences``."""
+"""``asr train-ngrams``, ``asr train-lm`` and ``asr sample-sentences``."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,27 @@ def train_ngrams(
     trained = train(texts, output, order=order, tokenizer=tokenizer, minimum_counts=counts, minimum_word_count=minimum_word_count)
     grams = ", ".join(f"{count:,} of length {size}" for size, count in enumerate(trained.ngrams, start=1))
     print(f"{trained.path}: {trained.sentences:,} sentences, {trained.tokens:,} tokens, n-grams: {grams}")
+
+
+@app.command(name="train-lm")
+def train_lm(
+    configuration: Annotated[Path, typer.Argument(help="Recipe, a YAML file.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value in place of the recipe's values.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Recogniser whose tokens are read, in place of the recipe's.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+) -> None:
+    """Train a Transformer language model on plain text; prints the best checkpoint, a folder for --language-model."""
+    from asr import configuration as settings
+    from asr.training.configuration import LanguageModelRecipe
+    from asr.training.language_model import train
+
+    changes = [*(overrides or []), *([f"model={model}"] if model is not None else [])]
+    recipe = settings.load(configuration, LanguageModelRecipe, changes)
+    print(train(recipe, lambda message: print(message, file=sys.stderr), resume))
 
 
 @app.command(name="sample-sentences")

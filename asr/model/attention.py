@@ -10,6 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+@dataclass(frozen=True)
+class Steps:
+    """The rows of a cache that take a step, where rows differ in length.
+
+    Attributes:
+        rows: int64 (taking,), ascending.
+        places: int64 (taking,), number of steps that each has taken before.
+        end: the largest of these, and 1.
+    """
+
+    rows: Tensor
+    places: Tensor
+    end: int
+
+
 class AttentionCache:
     """Keys and values that one attention has already computed, (batch, heads, length, head width).
 
@@ -18,11 +33,17 @@ class AttentionCache:
 
     def __init__(self) -> None:
         self.length = 0
+        self.steps: Steps | None = None  # who takes the next steps, if not all rows together
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add steps (batch, heads, new, head width); return the keys and values of all steps so far."""
+        """Add steps (batch, heads, new, head width); return the keys and values of all steps so far.
+
+        With ``steps``, the batch is the rows that take one; what lies beyond a row's own steps is not to be looked at.
+        """
+        if self.steps is not None:
+            return self._append_to_some(self.steps, keys, values)
         end = self.length + keys.shape[2]
         if self._keys is None or self._values is None:
             # What is filled at once (cross-attention) is rarely extended: it gets no spare room.
@@ -55,8 +76,21 @@ class AttentionCache:
                 return
         self._keys, self._values = self._keys[rows], self._values[rows]
 
+    def _append_to_some(self, steps: Steps, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        assert self._keys is not None, "all rows take the first step together"
+        assert self._values is not None
+        if steps.end > self._keys.shape[2]:
+            self._keys = self._grown(self._keys, max(steps.end, 2 * self.length, 32))
+            self._values = self._grown(self._values, max(steps.end, 2 * self.length, 32))
+        self._keys[steps.rows, :, steps.places] = keys[:, :, 0]
+        self._values[steps.rows, :, steps.places] = values[:, :, 0]
+        self.length = max(self.length, steps.end)
+        keys, values = self._keys[:, :, : steps.end], self._values[:, :, : steps.end]
+        return (keys, values) if len(steps.rows) == len(keys) else (keys[steps.rows], values[steps.rows])
+
     def _grown(self, old: Tensor, room: int) -> Tensor:
-        new = old.new_empty(old.shape[0], old.shape[1], room, old.shape[3])
+        # Zeros and not what happens to be in memory: a weight of 0 leaves a NaN what it is.
+        new = old.new_zeros(old.shape[0], old.shape[1], room, old.shape[3])
         new[:, :, : self.length] = old[:, :, : self.length]
         return new
 
@@ -108,8 +142,19 @@ class KeyValueCache:
 
     @property
     def length(self) -> int:
-        """Number of tokens that the decoder has read."""
+        """Number of tokens that the decoder has read, of the longest row."""
         return self.self_attention[0].length
+
+    @property
+    def steps(self) -> Steps | None:
+        """Who takes the next step, if not all rows together."""
+        return self.self_attention[0].steps
+
+    def step(self, rows: Tensor, places: Tensor) -> None:
+        """From now on a pass is one step of the rows int64 (taking,), after ``places`` (taking,) steps of their own."""
+        steps = Steps(rows, places, int(places.max()) + 1)
+        for cache in self.self_attention:
+            cache.steps = steps
 
     def select(self, rows: Tensor) -> None:
         """Keep, repeat or reorder rows of the batch, int64 (rows,): finished utterances leave."""

@@ -6,17 +6,20 @@ Such a tensor ``name`` is int8 or, four weights in three bytes, uint8; ``name.sc
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from asr import configuration
+from asr.configuration import StrictModel
 from asr.exceptions import CheckpointError
 from asr.model.configuration import ModelConfiguration
 from asr.model.precision import Precision, quantize, quantize_rows, to_bfloat16
@@ -44,8 +47,34 @@ class Checkpoint:
         return self.tokenizer if characters is None else CharacterTokenizer.of(characters)
 
 
+class Configured(Protocol):
+    """A model that knows what it was made from."""
+
+    @property
+    def configuration(self) -> StrictModel:
+        """What ``config.yaml`` holds."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights by name."""
+
+
+class Storable(Protocol):
+    """A recogniser's checkpoint, or a language model's."""
+
+    @property
+    def model(self) -> Configured:
+        """The model."""
+
+    @property
+    def tokenizer(self) -> CharacterTokenizer | BytePairTokenizer:
+        """What its tokens are."""
+
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
 def save(
-    checkpoint: Checkpoint,
+    checkpoint: Storable,
     folder: Path,
     card: str,
     storage: Storage = "float32",
@@ -79,14 +108,46 @@ def load(folder: Path, device: torch.device | str = "cpu", precision: Precision 
         ConfigurationError: the configuration is not valid.
     """
     folder = Path(folder)
+    check_files(folder)
+    if is_language_model(folder):
+        raise CheckpointError(f"{folder}: is a language model and no recogniser; give it as --language-model.")
+    settings = configuration.load(folder / CONFIGURATION, ModelConfiguration)
+    tokenizer = read_tokens(folder / TOKENS, settings.tokenizer)
+    model = filled(folder, lambda: Recognizer(settings, len(tokenizer)), precision)
+    return Checkpoint(model.eval().to(device), tokenizer, folder, precision)
+
+
+def check_files(folder: Path) -> None:
+    """Refuse what is not a checkpoint folder.
+
+    Raises:
+        CheckpointError: a file is missing.
+    """
     for name in (CONFIGURATION, WEIGHTS, TOKENS):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: is not a checkpoint, {name} is missing; give a folder with all of its files.")
-    settings = configuration.load(folder / CONFIGURATION, ModelConfiguration)
-    tokenizer = read_tokens(folder / TOKENS, settings.tokenizer)
+
+
+def is_language_model(folder: Path) -> bool:
+    """Whether a checkpoint folder is a language model's."""
+    text = (folder / CONFIGURATION).read_text(encoding="utf-8", errors="replace")
+    return re.search(r"^kind: language_model\s*$", text, re.MULTILINE) is not None
+
+
+def filled(folder: Path, make: Callable[[], Model], precision: Precision = "float32") -> Model:
+    """A model with the weights of a folder.
+
+    Args:
+        folder: with ``model.safetensors``.
+        make: makes the model.
+        precision: other than float32 of a recogniser only.
+
+    Raises:
+        CheckpointError: the weights cannot be read or are of another model.
+    """
     # Parameters are made without memory and without random numbers, then take the file's tensors as they are.
     with torch.device("meta"), _NoInitialization():
-        model = Recognizer(settings, len(tokenizer))
+        model = make()
     try:
         weights = unpack(load_file(folder / WEIGHTS), keep_rows=precision == "int8")
     except (SafetensorError, OSError) as error:
@@ -97,11 +158,13 @@ def load(folder: Path, device: torch.device | str = "cpu", precision: Precision 
     if mistakes:
         raise CheckpointError(f"{folder / WEIGHTS}: does not fit {CONFIGURATION} ({mistakes}); use files of one checkpoint.")
     if precision == "int8":
+        assert isinstance(model, Recognizer)
         quantize(model, weights)
     model.load_state_dict(unpack(weights), assign=True)
     if precision == "bfloat16":
+        assert isinstance(model, Recognizer)
         to_bfloat16(model)
-    return Checkpoint(model.eval().to(device), tokenizer, folder, precision)
+    return model
 
 
 def pack(weights: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from asr.model.attention import KeyValueCache, MultiHeadAttention
 from asr.model.configuration import DecoderConfiguration, DecoderStackConfiguration
-from asr.model.layers import FeedForward, Residual, length_mask, sinusoids
+from asr.model.layers import FeedForward, Residual, length_mask, sinusoids, sinusoids_at
 
 
 @dataclass
@@ -29,23 +29,24 @@ class DecoderLayer(nn.Module):
         configuration: of the stack.
         width: features of inputs and outputs.
         causal: masked self-attention, each step sees only what is to its left; False: all see all.
+        listens: has cross-attention; a language model's layers have none.
     """
 
-    def __init__(self, configuration: DecoderStackConfiguration, width: int, causal: bool = True) -> None:
+    def __init__(self, configuration: DecoderStackConfiguration, width: int, causal: bool = True, listens: bool = True) -> None:
         super().__init__()
         c = configuration
         self.causal = causal
         self.self_attention = MultiHeadAttention(width, c.heads, c.dropout)
         self.self_attention_residual = Residual(width, c.norm, c.dropout)
-        self.cross_attention = MultiHeadAttention(width, c.heads, c.dropout)
-        self.cross_attention_residual = Residual(width, c.norm, c.dropout)
+        self.cross_attention = MultiHeadAttention(width, c.heads, c.dropout) if listens else None
+        self.cross_attention_residual = Residual(width, c.norm, c.dropout) if listens else None
         self.feed_forward = FeedForward(width, c.feed_forward, c.activation, c.dropout)
         self.feed_forward_residual = Residual(width, c.norm, c.dropout)
 
     def forward(
         self,
         inputs: Tensor,
-        encoded: Tensor,
+        encoded: Tensor | None,
         attend: Tensor | None,
         valid: Tensor | None,
         cache: KeyValueCache | None,
@@ -57,13 +58,13 @@ class DecoderLayer(nn.Module):
 
         Args:
             inputs: (batch, length, width).
-            encoded: (batch, positions, width).
+            encoded: (batch, positions, width); None for a layer without cross-attention.
             attend: which positions of ``encoded`` may be attended to, bool (batch, 1, 1, positions).
             valid: which steps are not padding, bool (batch, length), for batch normalisation.
             cache: earlier steps. A layer that is not causal has none and keeps only cross-attention's memory in it.
             index: this layer's place in ``cache``.
             weights: if given, filled with the attention weights.
-            attend_to_row: where not causal, which steps may be attended to, bool (batch, 1, 1, length).
+            attend_to_row: which steps may be attended to, bool (batch, 1, 1, length), where rows differ in length.
         """
         want = weights is not None
 
@@ -75,6 +76,7 @@ class DecoderLayer(nn.Module):
             return cast(Tensor, output)
 
         def cross_attention(normal: Tensor) -> Tensor:
+            assert self.cross_attention is not None
             memory = cache.cross_attention[index] if cache else None
             rows = cache.memory_rows if cache else None
             output, seen = self.cross_attention(normal, encoded, mask=attend, cache=memory, return_weights=want, memory_rows=rows)
@@ -83,7 +85,8 @@ class DecoderLayer(nn.Module):
             return cast(Tensor, output)
 
         hidden = self.self_attention_residual(inputs, self_attention, valid)
-        hidden = self.cross_attention_residual(hidden, cross_attention, valid)
+        if self.cross_attention_residual is not None:
+            hidden = self.cross_attention_residual(hidden, cross_attention, valid)
         return cast(Tensor, self.feed_forward_residual(hidden, self.feed_forward, valid))
 
 
@@ -91,9 +94,15 @@ class Decoder(nn.Module):
     """Tokens so far and the encoder's output in, scores of the next token out.
 
     The output layer is the token embedding, used the other way round (Press and Wolf 2017).
+
+    Args:
+        configuration: of the stack.
+        width: features of the encoder's output and of every layer.
+        vocabulary: number of tokens.
+        listens: reads an encoder's output; otherwise it is a language model (``asr.model.language_model``).
     """
 
-    def __init__(self, configuration: DecoderConfiguration, width: int, vocabulary: int) -> None:
+    def __init__(self, configuration: DecoderConfiguration, width: int, vocabulary: int, listens: bool = True) -> None:
         super().__init__()
         c = configuration
         self.configuration = c
@@ -103,7 +112,7 @@ class Decoder(nn.Module):
         self.position_embedding: nn.Parameter | None = None
         if c.positions == "learned":
             self.position_embedding = nn.Parameter(nn.init.normal_(torch.empty(c.maximum_length, width), std=0.01))
-        self.layers = nn.ModuleList(DecoderLayer(c, width) for _ in range(c.layers))
+        self.layers = nn.ModuleList(DecoderLayer(c, width, listens=listens) for _ in range(c.layers))
         self.dropout = nn.Dropout(c.dropout)
         self.norm = nn.LayerNorm(width) if c.norm != "after" else nn.Identity()
 
@@ -114,8 +123,8 @@ class Decoder(nn.Module):
     def forward(
         self,
         tokens: Tensor,
-        encoded: Tensor,
-        encoded_lengths: Tensor,
+        encoded: Tensor | None = None,
+        encoded_lengths: Tensor | None = None,
         cache: KeyValueCache | None = None,
         token_lengths: Tensor | None = None,
         last_only: bool = False,
@@ -125,7 +134,8 @@ class Decoder(nn.Module):
 
         Args:
             tokens: int64 (batch, length); with ``cache``, only the tokens that it has not seen yet.
-            encoded: (batch, positions, width); a row for each of ``tokens``, or for each utterance that they share.
+            encoded: (batch, positions, width); a row for each of ``tokens``, or for each utterance that they share. None
+                for a decoder that does not listen.
             encoded_lengths: int64, one a row of ``encoded``.
             cache: earlier steps; updated in place.
             token_lengths: int64 (batch,), needed only by batch normalisation in training.
@@ -135,20 +145,24 @@ class Decoder(nn.Module):
         Returns:
             Logits, float32 (batch, length, vocabulary), or (batch, 1, vocabulary) with ``last_only``.
         """
+        steps = cache.steps if cache else None
         offset = cache.length if cache else 0
         hidden = self.token_embedding(tokens)
         if self.configuration.scale_embedding:
             hidden = hidden * math.sqrt(hidden.shape[-1])
         if self.position_embedding is not None:
-            positions = self.position_embedding[offset : offset + tokens.shape[1]]
-        else:
+            places = slice(offset, offset + tokens.shape[1]) if steps is None else steps.places[:, None]
+            positions = self.position_embedding[places]
+        elif steps is None:
             positions = sinusoids(tokens.shape[1], hidden.shape[-1], offset, hidden.device)
+        else:
+            positions = sinusoids_at(steps.places[:, None], hidden.shape[-1])
         hidden = self.dropout(hidden + positions.to(hidden.dtype))
-        attend = length_mask(encoded_lengths.clamp(min=1), encoded.shape[1])[:, None, None]
+        attend = None if encoded is None or encoded_lengths is None else _mask(encoded_lengths.clamp(min=1), encoded.shape[1])
+        attend_to_row = None if steps is None else _mask(steps.places + 1, steps.end)
         valid = None if token_lengths is None else length_mask(token_lengths, tokens.shape[1])
-        everything = bool(attend.all())
         for index, layer in enumerate(self.layers):
-            hidden = layer(hidden, encoded, None if everything else attend, valid, cache, index, weights)
+            hidden = layer(hidden, encoded, attend, valid, cache, index, weights, attend_to_row)
         hidden = self.norm(hidden[:, -1:] if last_only else hidden)
         return self.project(hidden)
 
@@ -158,3 +172,9 @@ class Decoder(nn.Module):
             return cast(Tensor, self.output(hidden))
         weight = cast(Tensor, self.token_embedding.weight)
         return nn.functional.linear(hidden, weight.to(hidden.dtype)).float()
+
+
+def _mask(lengths: Tensor, size: int) -> Tensor | None:
+    """Which positions may be attended to, bool (batch, 1, 1, size); None where all may, which is faster."""
+    mask = length_mask(lengths, size)[:, None, None]
+    return None if bool(mask.all()) else mask

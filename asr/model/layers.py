@@ -23,12 +23,17 @@ def sinusoids(length: int, width: int, offset: int = 0, device: torch.device | N
     The original (Vaswani et al. 2017, section 3.5) interleaves the two, which is a permutation of features that the
     next projection absorbs; this order, and wavelengths that reach 2 pi * 10000 in the last pair, are Whisper's.
     """
+    return sinusoids_at(torch.arange(offset, offset + length, device=device), width)
+
+
+def sinusoids_at(positions: Tensor, width: int) -> Tensor:
+    """``sinusoids`` of positions int64 (...), float32 (..., width)."""
     half = width // 2
     # In float64: an angle of a thousand radians in float32 is off by as much as a bfloat16's last digit.
-    steps = torch.arange(half, device=device, dtype=torch.float64)
+    steps = torch.arange(half, device=positions.device, dtype=torch.float64)
     frequencies = torch.exp(-math.log(10000.0) / max(half - 1, 1) * steps)
-    angles = torch.arange(offset, offset + length, device=device, dtype=torch.float64)[:, None] * frequencies
-    return torch.cat((angles.sin(), angles.cos()), dim=1).float()
+    angles = positions[..., None].double() * frequencies
+    return torch.cat((angles.sin(), angles.cos()), dim=-1).float()
 
 
 class MaskedBatchNorm(nn.Module):

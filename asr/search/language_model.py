@@ -29,14 +29,19 @@ class LanguageModel(Protocol):
 
 
 def load(path: Path) -> LanguageModel:
-    """Read a language model: ``.safetensors`` n-grams, ``.arpa`` or ``.arpa.gz``, or KenLM's binary format.
+    """Read a language model: a folder of ``asr train-lm``, ``.safetensors`` n-grams, ``.arpa(.gz)``, or KenLM's binary format.
 
     Raises:
-        CheckpointError: there is no such file, or it cannot be read.
+        CheckpointError: there is no such file or folder, or it cannot be read.
         ConfigurationError: KenLM is needed and not installed.
     """
     if not path.exists():
-        raise CheckpointError(f"{path}: does not exist; give an ARPA file, a KenLM binary or an n-gram model.")
+        raise CheckpointError(f"{path}: does not exist; give an ARPA file, a KenLM binary, an n-gram model or a folder.")
+    if path.is_dir():
+        from asr.model.language_model import load as load_folder
+        from asr.search.transformer_scorer import NeuralLanguageModel
+
+        return NeuralLanguageModel(load_folder(path))
     if path.suffix == ".safetensors":
         return NgramLanguageModel(ngram.read(path))
     if path.name.endswith((".arpa", ".arpa.gz")):

@@ -1,4 +1,4 @@
-"""What a run needs before its first step: its model, new or of its earlier part or of a parent, and the optimiser's groups."""
+"""What a run needs before its first step: its model, new or of its earlier part or of a parent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lhotse import CutSet
 from torch import Tensor
 
@@ -130,28 +129,3 @@ def renamed(weights: dict[str, Tensor], parts: dict[str, str]) -> dict[str, Tens
 
 def _has_a_row_for_each_token(name: str) -> bool:
     return name.startswith("ctc.") or ".token_embedding." in name
-
-
-def parameter_groups(
-    model: Recognizer, learning_rate: float, factors: dict[str, float], weight_decay: float
-) -> list[dict[str, Any]]:
-    """Parameters with their peak rate; biases, norms and embeddings are not decayed, a factor of 0 freezes.
-
-    Raises:
-        TrainingError: a prefix names no parameter.
-    """
-    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    used: set[str] = set()
-    for name, parameter in model.named_parameters():
-        prefixes = [prefix for prefix in factors if name == prefix or name.startswith(f"{prefix}.")]
-        used.update(prefixes)
-        factor = factors[max(prefixes, key=len)] if prefixes else 1.0
-        parameter.requires_grad_(factor > 0)
-        if factor > 0:
-            decay = weight_decay if parameter.dim() > 1 and "embedding" not in name else 0.0
-            groups.setdefault((learning_rate * factor, decay), []).append(parameter)
-    if unknown := set(factors) - used:
-        raise TrainingError(f"training.learning_rates: no parameter begins with {', '.join(sorted(unknown))}.")
-    return [
-        {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()
-    ]

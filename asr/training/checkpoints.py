@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from asr import configuration as settings
 from asr.exceptions import CheckpointError, TrainingError
 from asr.model import checkpoint as model_folder
-from asr.model.checkpoint import Checkpoint, Storage
+from asr.model.checkpoint import Storable, Storage
 
 OPTIMIZER, PROGRESS, METRICS = "optimizer.safetensors", "progress.json", "metrics.json"
 _UNFINISHED = ".unfinished-"
@@ -55,7 +55,7 @@ class Progress:
 
 def write(
     run: Path,
-    checkpoint: Checkpoint,
+    checkpoint: Storable,
     card: str,
     progress: Progress,
     optimizer: dict[str, Tensor],
@@ -91,7 +91,7 @@ def write(
 
 def _write(
     run: Path,
-    checkpoint: Checkpoint,
+    checkpoint: Storable,
     card: str,
     progress: Progress,
     optimizer: dict[str, Tensor],
@@ -132,8 +132,8 @@ def last(run: Path) -> Path | None:
 
 
 def best(run: Path, count: int = 1) -> list[Path]:
-    """The checkpoints with the lowest validation error, best first."""
-    validated = [(read_metrics(path)["error_rate"], path) for path in _folders(run) if (path / METRICS).is_file()]
+    """The checkpoints with the lowest validation error, or loss of a language model, best first."""
+    validated = [(_badness(read_metrics(path)), path) for path in _folders(run) if (path / METRICS).is_file()]
     return [path for _, path in sorted(validated)[:count]]
 
 
@@ -216,6 +216,11 @@ def average(folders: Sequence[Path], output: Path, weights: Sequence[float] | No
     parts = "\n".join(f"- {share:.4g} x `{folder.name}`" for folder, share in zip(folders, shares, strict=True))
     card = f"# {output.name}\n\nAverage of\n\n{parts}\n\n{_inherited(folders[0])}"
     model_folder.save(first, output, card, storage)
+
+
+def _badness(metrics: dict[str, float]) -> float:
+    """Error rate of a recogniser; a language model writes nothing and has a loss only."""
+    return metrics["error_rate"] if "error_rate" in metrics else metrics["loss"]
 
 
 def _inherited(folder: Path) -> str:

@@ -13,6 +13,7 @@ from asr.configuration import StrictModel
 from asr.exceptions import ConfigurationError
 from asr.model.checkpoint import CONFIGURATION
 from asr.model.configuration import ModelConfiguration
+from asr.model.language_model import LanguageModelConfiguration
 
 
 class DataConfiguration(StrictModel):
@@ -34,8 +35,8 @@ class DataConfiguration(StrictModel):
         return (paths,) if isinstance(paths, str) else paths
 
 
-class TrainingConfiguration(StrictModel):
-    """The objective, the optimiser and what is kept."""
+class OptimizationConfiguration(StrictModel):
+    """The optimiser, its schedule and what is kept; of a recogniser and of a language model."""
 
     epochs: int = Field(50, ge=1)
     maximum_hours: float | None = Field(None, gt=0, description="stop after so much time, whole resumed runs together")
@@ -44,25 +45,30 @@ class TrainingConfiguration(StrictModel):
         "auto", description="auto: bfloat16 where the device has units for it, otherwise float32"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    ctc_weight: float = Field(0.3, ge=0, le=1)
-    nonautoregressive_weight: float = Field(1.0, ge=0, description="of the non-autoregressive decoder, added to the others")
-    length_weight: float = Field(0.1, ge=0, description="of its length predictor, in its loss")
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0, description="peak rate")
-    learning_rates: dict[str, float] = Field(
-        default_factory=dict,
-        description="factors by prefix of a parameter's name, 0 freezes; the longest prefix counts",
-    )
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = Field(1e-2, ge=0)
     schedule: Literal["inverse_square_root", "cosine"] = "inverse_square_root"
     warmup_steps: int = Field(1000, ge=0)
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
-    accumulation: int = Field(1, ge=1, description="batches in an optimiser's step")
     checkpoint_minutes: float = Field(10.0, gt=0, description="a checkpoint at least so often, besides each epoch's")
-    validate_every: int = Field(1, ge=1, description="epochs between validations")
     keep_best: int = Field(5, ge=1)
+
+
+class TrainingConfiguration(OptimizationConfiguration):
+    """The objective of a recogniser and how it is optimised."""
+
+    ctc_weight: float = Field(0.3, ge=0, le=1)
+    nonautoregressive_weight: float = Field(1.0, ge=0, description="of the non-autoregressive decoder, added to the others")
+    length_weight: float = Field(0.1, ge=0, description="of its length predictor, in its loss")
+    learning_rates: dict[str, float] = Field(
+        default_factory=dict,
+        description="factors by prefix of a parameter's name, 0 freezes; the longest prefix counts",
+    )
+    accumulation: int = Field(1, ge=1, description="batches in an optimiser's step")
+    validate_every: int = Field(1, ge=1, description="epochs between validations")
     encoder_cache: str | None = Field(
         None, description="folder to keep a frozen encoder's output in, computed once; needs learning_rates: {encoder: 0}"
     )
@@ -121,6 +127,47 @@ class Recipe(StrictModel):
         if weight < 1 and settings.decoder is None and (settings.ctc or settings.nonautoregressive is None):
             raise ConfigurationError(f"recipe {self.name}: the model has no decoder, set training.ctc_weight=1.")
         return settings
+
+
+class TextConfiguration(StrictModel):
+    """What a language model reads."""
+
+    train: tuple[str, ...] = Field(min_length=1, description="plain text or .gz, one sentence a line")
+    validation: tuple[str, ...] = Field((), description="other text; if left out, lines of the training text are held out")
+    held_out: int = Field(100, ge=2, description="without validation text, one line of so many is held out")
+    batch_tokens: int = Field(8192, ge=1, description="tokens in a batch, padding included")
+
+    @field_validator("train", "validation", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, paths: Any) -> Any:
+        return (paths,) if isinstance(paths, str) else paths
+
+
+class LanguageModelTrainingConfiguration(OptimizationConfiguration):
+    """As of a recogniser, with what suits text."""
+
+    epochs: int = Field(10, ge=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    schedule: Literal["inverse_square_root", "cosine"] = "cosine"
+    warmup_steps: int = Field(200, ge=0)
+    clip: float = Field(1.0, gt=0)
+    keep_best: int = Field(1, ge=1)
+
+
+class LanguageModelRecipe(StrictModel):
+    """Everything that ``asr train-lm`` needs to know."""
+
+    name: str
+    output: str = Field(description="folder of the run: checkpoints, log, curves")
+    model: str | None = Field(
+        None, description="recogniser whose tokens are read, a checkpoint folder or embedded; characters of the text if left out"
+    )
+    language_model: LanguageModelConfiguration = Field(default_factory=LanguageModelConfiguration)  # type: ignore[arg-type]
+    data: TextConfiguration
+    training: LanguageModelTrainingConfiguration = Field(
+        default_factory=LanguageModelTrainingConfiguration  # type: ignore[arg-type]
+    )
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,32 @@ def draw(log: Path, picture: Path, title: str) -> None:
     temporary.replace(picture)
 
 
+def draw_perplexity(log: Path, picture: Path, title: str) -> None:
+    """Draw a language model's perplexity over the steps of its log, as a PNG; a line as in ``draw``."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    steps = [entry for entry in entries if entry["kind"] == "step" and math.isfinite(entry["loss"])]
+    validations = [entry for entry in entries if entry["kind"] == "validation"]
+    figure = Figure(figsize=(7, 4.2), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    window = max(len(steps) // _POINTS, 1)
+    groups = [steps[n : n + window] for n in range(0, len(steps), window)]
+    means = [math.exp(sum(entry["loss"] for entry in group) / len(group)) for group in groups]
+    axes.plot([group[-1]["step"] for group in groups], means, color=_PARTS[0][3], label="training")
+    found = [(entry["step"], entry["perplexity"]) for entry in validations]
+    axes.plot(*zip(*found, strict=True), "o-", color="#2c8a57", label=f"held out: {found[-1][1]:.1f}")
+    axes.set(title=f"{title}: perplexity", xlabel="step", ylabel="of a token")
+    _style(axes, None)
+    # From the bottom up it is the last part that matters, and that is small beside the first.
+    axes.set(yscale="log", ylim=(1, None))
+    temporary = picture.with_suffix(".unfinished.png")
+    figure.savefig(temporary, dpi=120)
+    temporary.replace(picture)
+
+
 def _style(axes: Any, top: float | None) -> None:
     axes.set_ylim(bottom=0, top=top)
     axes.set_xlim(left=0)

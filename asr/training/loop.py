@@ -6,7 +6,6 @@ So a run that was stopped anywhere continues with the same numbers as if it had 
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -28,14 +27,14 @@ from asr.exceptions import TrainingError
 from asr.model.device import choose_device, slow_bfloat16
 from asr.model.precision import choose_for_training
 from asr.model.recognizer import Recognizer
-from asr.training import checkpoints, curves
-from asr.training.beginning import build, parameter_groups
+from asr.training import checkpoints, curves, log
+from asr.training.beginning import build
 from asr.training.checkpoints import Progress
 from asr.training.configuration import Recipe
 from asr.training.encoder_cache import EncoderCache
 from asr.training.nonspeech import add_nonspeech
 from asr.training.objective import Objective, encoded_targets, fits, moved
-from asr.training.schedule import cosine, inverse_square_root
+from asr.training.optimization import make_optimizer, set_learning_rate
 from asr.training.validation import Validation, validate, validation_loader
 
 _MOST_SKIPPED_IN_A_ROW = 10
@@ -159,10 +158,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         settings.nonautoregressive_weight,
         settings.length_weight,
     )
-    groups = parameter_groups(model, settings.learning_rate, settings.learning_rates, settings.weight_decay)
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    optimizer = kind(groups, lr=settings.learning_rate, betas=settings.betas, eps=1e-9)
-    wrapped, optimizer = accelerator.prepare(objective, optimizer)
+    wrapped, optimizer = accelerator.prepare(objective, make_optimizer(model, settings, settings.learning_rates))
     batches = loader.count(0)
     steps_in_all = settings.epochs * math.ceil(batches / settings.accumulation)
 
@@ -181,7 +177,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
     if accelerator.is_main_process:
         checkpoints.write_recipe(recipe, run)
         accelerator.init_trackers("tensorboard")
-        _truncate_log(run / "log.jsonl", progress.step)
+        log.truncate(run / "log.jsonl", progress.step)
         if monitor:
             monitor.started(recipe, model.parameter_counts(), _describe(dropped), batches, progress)
             for message in messages:
@@ -207,13 +203,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         skip = progress.batch if epoch == progress.epoch else 0
         batches = loader.count(epoch)
         for first, group in _grouped(loader.epoch(epoch, skip), skip, settings.accumulation):
-            factor = (
-                cosine(progress.step + 1, settings.warmup_steps, steps_in_all)
-                if settings.schedule == "cosine"
-                else inverse_square_root(progress.step + 1, settings.warmup_steps)
-            )
-            for parameters in optimizer.param_groups:
-                parameters["lr"] = parameters["peak"] * factor
+            factor = set_learning_rate(optimizer, settings, progress.step + 1, steps_in_all)
             random = _random(settings.seed, progress.step, accelerator.process_index)
             totals = [0.0, 0.0, 0.0, 0.0]
             seconds = 0.0
@@ -260,7 +250,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
             rate = settings.learning_rate * factor
             step = Step(epoch, progress.step, loss, attention, ctc, masked, rate, norm, seconds)
             if accelerator.is_main_process:
-                _log(run / "log.jsonl", step)
+                log.append(run / "log.jsonl", step)
                 accelerator.log({"loss": step.loss, "learning_rate": step.learning_rate}, step=step.step)
                 if monitor:
                     monitor.stepped(step, progress.batch, batches)
@@ -282,7 +272,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
             figures = validate(objective, checkpoint, held_out, accelerator, epoch, progress.step)
             folder = save(asdict(figures))
             if accelerator.is_main_process:
-                _log(run / "log.jsonl", figures)
+                log.append(run / "log.jsonl", figures)
                 accelerator.log({"validation_error_rate": figures.error_rate}, step=figures.step)
                 curves.draw(run / "log.jsonl", run / "curves.png", recipe.name)
                 if monitor:
@@ -328,28 +318,6 @@ def _agreed(accelerator: Accelerator, *flags: bool) -> list[bool]:
     from accelerate.utils import broadcast_object_list
 
     return cast(list[bool], broadcast_object_list(list(flags)))
-
-
-def _log(path: Path, entry: Step | Validation) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": type(entry).__name__.lower(), **asdict(entry)}) + "\n")
-    except OSError as error:
-        raise TrainingError(f"{path}: cannot be written ({error.strerror}); make room and go on with --resume.") from error
-
-
-def _truncate_log(path: Path, step: int) -> None:
-    """Forget what an interrupted run logged after its last checkpoint: it is done again."""
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except json.JSONDecodeError:
-            break  # the line that was being written when the run was killed
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _describe(dropped: Any) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from asr.exceptions import TrainingError
 from asr.search import ngram
 from asr.text.tokenizer import Tokenizer, TokenizerConfiguration, clean
 from asr.training.ngrams import estimate, vocabulary
+from asr.training.texts import lines
 
 _WORDS = TokenizerConfiguration(case="lower", punctuation=False)
 
@@ -55,25 +55,15 @@ def train(
         kept = [number for number in range(len(tokenizer)) if number not in special]
         tokens = vocabulary(tokenizer.tokens[number] for number in kept)
         numbers = {number: place for place, number in enumerate(kept, start=3)}
-        sentences = [[numbers.get(token, 2) for token in tokenizer.encode(line)] for line in _lines(texts)]
+        sentences = [[numbers.get(token, 2) for token in tokenizer.encode(line)] for line in lines(texts)]
     else:
-        lines = [clean(line, _WORDS).split() for line in _lines(texts)]
-        counts = Counter(word for line in lines for word in line)
+        split = [clean(line, _WORDS).split() for line in lines(texts)]
+        counts = Counter(word for line in split for word in line)
         tokens = vocabulary(sorted(word for word, count in counts.items() if count >= minimum_word_count))
         words = {word: place for place, word in enumerate(tokens)}
-        sentences = [[words.get(word, 2) for word in line] for line in lines]
+        sentences = [[words.get(word, 2) for word in line] for line in split]
     sentences = [sentence for sentence in sentences if sentence]
     model = estimate(sentences, tokens, order, minimum_counts, "word" if tokenizer is None else "token")
     (ngram.write if output.suffix == ".safetensors" else ngram.write_arpa)(model, output)
     total = sum(len(sentence) for sentence in sentences)
     return Trained(output, len(sentences), total, tuple(len(level.keys) for level in model.levels))
-
-
-def _lines(texts: Sequence[Path]) -> Iterator[str]:
-    for path in texts:
-        try:
-            opener = gzip.open if path.suffix == ".gz" else open
-            with opener(path, "rt", encoding="utf-8") as file:
-                yield from (line.strip() for line in file)
-        except (OSError, UnicodeDecodeError) as error:
-            raise TrainingError(f"{path}: cannot be read as UTF-8 text ({error}); give plain text or .gz.") from error

@@ -9,8 +9,8 @@ import torch
 from asr import configuration
 from asr.exceptions import ConfigurationError, TrainingError
 from asr.model.recognizer import Recognizer
-from asr.training.beginning import parameter_groups
 from asr.training.configuration import Recipe
+from asr.training.optimization import parameter_groups
 
 Make = Callable[..., Recipe]
 
