@@ -39,6 +39,9 @@ CtcWeight = Annotated[float | None, typer.Option(min=0, max=1, help="Share of CT
 LengthBonus = Annotated[float | None, typer.Option(help="Added to the score for each token.", show_default=False)]
 
 
+MinimumLength = Annotated[
+    float, typer.Option(min=0, help="Tokens for each position of the encoder before which the decoder cannot end a text.")
+]
 LanguageModelFile = Annotated[
     str | None,
     typer.Option(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asr.model.decoder import Decoder
 from asr.model.recognizer import Encoded, Recognizer
-from asr.search.bounds import Heard, length_bound, repetition
+from asr.search.bounds import Heard, length_bound, repetition, shortest_text, without_stop
 from asr.search.greedy import forbidden_tokens
 from asr.search.hypothesis import FinishReason, Hypothesis
 from asr.search.scorers import PrefixScorer
@@ -32,6 +32,7 @@ class BeamOptions:
         length_bonus: added for each token.
         length_normalization: texts of different length are compared by score / (tokens + 1) ** this.
         decoder_weight: weight of the decoder's log-probabilities.
+        minimum_length: a text ends with so many tokens for each of the encoder's positions at the earliest.
     """
 
     size: int = 10
@@ -40,14 +41,15 @@ class BeamOptions:
     length_bonus: float = 0.0
     length_normalization: float = 0.0
     decoder_weight: float = 1.0
+    minimum_length: float = 0.0
 
 
 @dataclass
 class _Utterance:
     """What is known of one utterance while it is searched."""
 
-    number: int
     bound: int
+    shortest: int
     heard: Heard | None
     finished: list[Hypothesis] = field(default_factory=list)
     cut: list[Hypothesis] = field(default_factory=list)  # ended by a bound; they count only if none ended by itself
@@ -98,10 +100,11 @@ def beam_search(
     settings = decoder.configuration
     start = [tokenizer.identifier(token) for token in (prompt or settings.prompt)]
     device = encoded.values.device
-    utterances = [
-        _Utterance(number, length_bound(model, int(samples), len(start)), heard[number] if heard else None)
-        for number, samples in enumerate(sample_lengths)
-    ]
+    utterances = []
+    for number, (samples, positions) in enumerate(zip(sample_lengths, encoded.lengths.tolist(), strict=True)):
+        bound = length_bound(model, int(samples), len(start))
+        shortest = shortest_text(options.minimum_length, positions, bound)
+        utterances.append(_Utterance(bound, shortest, heard[number] if heard else None))
     forbidden_first, forbidden = forbidden_tokens(decoder, len(tokenizer), device)
     scorers = [(weight, scorer) for weight, scorer in scorers if weight]
     width = min(len(tokenizer), max(2 * options.size, _FEWEST_CANDIDATES if scorers else 1))
@@ -118,6 +121,8 @@ def beam_search(
         length = len(texts[0]) + 1  # of the texts with the token that is chosen now
         logits = decoder(tokens, encoded.values, encoded.lengths, cache, last_only=True)[:, -1]
         spoken = (logits + (forbidden if length > 1 else forbidden_first)).log_softmax(dim=-1)
+        short = [length <= memories[owner].shortest for owner in owners]
+        spoken = without_stop(spoken, tokenizer.stop, short)
         values, candidates = _candidates(spoken, width, tokenizer.stop)
         goes_on = candidates != tokenizer.stop
         scores = totals[:, None] + options.decoder_weight * values.double() + options.length_bonus * goes_on

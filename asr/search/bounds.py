@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from torch import Tensor
+
 from asr.audio.files import SAMPLE_RATE
 from asr.model.decoder import Decoder
 from asr.model.recognizer import Recognizer
@@ -24,6 +26,23 @@ def length_bound(model: Recognizer, samples: int, prompt_length: int) -> int:
     settings = decoder.configuration
     spoken = 8 + int(settings.tokens_per_second * samples / SAMPLE_RATE)
     return max(1, min(spoken, settings.maximum_length - prompt_length))
+
+
+def shortest_text(share: float, positions: int, bound: int) -> int:
+    """Fewest tokens of an utterance of so many encoder positions: ``share`` of them, but never more than its bound."""
+    return min(int(share * positions), bound)
+
+
+def without_stop(spoken: Tensor, stop: int, short: Sequence[bool]) -> Tensor:
+    """Log-probabilities (rows, vocabulary) in which the texts that are too ``short`` cannot end.
+
+    The other tokens keep theirs, so that a text's score is what it is without a shortest length.
+    """
+    if not any(short):
+        return spoken
+    spoken = spoken.clone()
+    spoken[[row for row, each in enumerate(short) if each], stop] = float("-inf")
+    return spoken
 
 
 def repetition(tokens: Sequence[int], heard: Heard | None = None) -> int:

@@ -91,7 +91,7 @@ def decode(
         if shared:
             found = ctc_beam_search(by_ctc, encoded.lengths, tokenizer, size, size, scorers)
         else:
-            beam = BeamOptions(size, n_best=size, threshold=options.beam_threshold)
+            beam = BeamOptions(size, n_best=size, threshold=options.beam_threshold, minimum_length=options.minimum_length)
             found = beam_search(model, tokenizer, encoded, sample_lengths, beam, prompt, scorers, heard)
         if shared or scorers:
             found = decoder_scores(model, tokenizer, encoded, found, prompt)
@@ -112,7 +112,8 @@ def decode(
             scorer = CtcPrefixScorer(by_ctc, encoded.lengths, tokenizer.blank, tokenizer.stop)
             scorers.append((ctc_weight, scorer))
         if size == 1 and not scorers:
-            found = [[each] for each in greedy_search(model, tokenizer, encoded, sample_lengths, prompt, heard)]
+            minimum = options.minimum_length
+            found = [[each] for each in greedy_search(model, tokenizer, encoded, sample_lengths, prompt, heard, minimum)]
         else:
             beam = BeamOptions(
                 size,
@@ -121,6 +122,7 @@ def decode(
                 length_bonus=options.length_bonus or 0.0,
                 length_normalization=options.length_normalization,
                 decoder_weight=1 - ctc_weight if options.decoder == "joint" else 1.0,
+                minimum_length=options.minimum_length,
             )
             found = beam_search(model, tokenizer, encoded, sample_lengths, beam, prompt, scorers, heard)
     hypotheses = _joined([several[:n_best] for several in found])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asr.model.decoder import Decoder
 from asr.model.recognizer import Encoded, Recognizer
-from asr.search.bounds import Heard, length_bound, repetition
+from asr.search.bounds import Heard, length_bound, repetition, shortest_text, without_stop
 from asr.search.hypothesis import FinishReason, Hypothesis
 from asr.text.tokenizer import Tokenizer
 
@@ -23,6 +23,7 @@ def greedy_search(
     sample_lengths: Sequence[int] | Tensor,
     prompt: Sequence[str] | None = None,
     heard: Sequence[Heard] | None = None,
+    minimum_length: float = 0.0,
 ) -> list[Hypothesis]:
     """Decode a batch; each step reads one token an utterance, and finished utterances leave the batch.
 
@@ -33,6 +34,7 @@ def greedy_search(
         sample_lengths: (batch,), samples of each utterance without added silence; they bound the text's length.
         prompt: start tokens instead of the model's own.
         heard: for each utterance, what CTC knows of repetitions.
+        minimum_length: a text ends with so many tokens for each of the encoder's positions at the earliest.
 
     Returns:
         One hypothesis an utterance, in order.
@@ -42,6 +44,9 @@ def greedy_search(
     start = [tokenizer.identifier(token) for token in (prompt or settings.prompt)]
     device = encoded.values.device
     bounds = [length_bound(model, int(samples), len(start)) for samples in sample_lengths]
+    shortest = [
+        shortest_text(minimum_length, positions, bound) for positions, bound in zip(encoded.lengths.tolist(), bounds, strict=True)
+    ]
     emitted: list[list[int]] = [[] for _ in bounds]
     scores: list[list[float]] = [[] for _ in bounds]
     reasons: list[FinishReason] = ["length" for _ in bounds]
@@ -57,7 +62,8 @@ def greedy_search(
     while running:
         logits = decoder(tokens, encoded.values, encoded.lengths, cache, last_only=True)[:, -1]
         log_probabilities = (logits + (forbidden if step else forbidden_first)).log_softmax(dim=-1)
-        best, chosen = log_probabilities.max(dim=-1)
+        short = [step < shortest[utterance] for utterance in active]
+        best, chosen = without_stop(log_probabilities, tokenizer.stop, short).max(dim=-1)
         tokens = chosen[:, None]
         for utterance, token, score in zip(active, chosen.tolist(), best.tolist(), strict=True):
             if utterance not in running:

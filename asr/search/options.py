@@ -48,6 +48,7 @@ class DecodingOptions:
         ctc_weight: share of CTC in a joint score.
         length_bonus: added to a text's score for each token.
         length_normalization: texts are compared by score / (tokens + 1) ** this.
+        minimum_length: a text of the decoder has so many tokens for each of the encoder's positions at least.
         iterations: passes of the non-autoregressive decoder.
         length_by: what says how long its text is: predictor, row or ctc; None: the first that it was trained for.
         length_candidates: with predictor, so many of the most probable lengths are decoded and the best is kept.
@@ -66,6 +67,7 @@ class DecodingOptions:
     ctc_weight: float | None = None
     length_bonus: float | None = None
     length_normalization: float = 0.0
+    minimum_length: float = 0.0
     iterations: int = 4
     length_by: LengthWay | None = None
     length_candidates: int = 1
@@ -111,6 +113,8 @@ class DecodingOptions:
         ctc_weight = choose("ctc_weight")
         if not 0 <= ctc_weight <= 1:
             raise ConfigurationError(f"CTC weight {ctc_weight} is not a share; give a number from 0 to 1.")
+        if not 0 <= self.minimum_length < float("inf"):
+            raise ConfigurationError(f"minimum length {self.minimum_length} is not possible; give tokens a position, as 0.05.")
         weight = choose("language_model_weight")
         if weight < 0:
             raise ConfigurationError(f"language model weight {weight} is below 0; give 0 or more.")
@@ -166,6 +170,8 @@ class DecodingOptions:
             words.append(f"{len(self.phrases.phrases)} phrases {self.phrases.bonus:g}")
         if self.length_bonus and (self.beam_size != 1 or self.language_model is not None):
             words.append(f"length bonus {self.length_bonus:g}")
+        if self.minimum_length and self.decoder in _NEED_DECODER:
+            words.append(f"minimum length {self.minimum_length:g}")
         return ", ".join(words)
 
 

@@ -114,6 +114,33 @@ def test_an_empty_batch_is_an_empty_answer() -> None:
     assert decode(toy.recognizer(0), toy.TOKENIZER, encoded, [], DecodingOptions("autoregressive", beam_size=4)) == []
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_text_is_shorter_than_the_shortest_and_scores_stay(seed: int) -> None:
+    model = toy.recognizer(seed)
+    encoded = toy.encoded()
+    for size in (1, EVERYTHING):
+        options = DecodingOptions("autoregressive", beam_size=size, beam_threshold=1e9, minimum_length=0.51)
+        for row, best in enumerate(decode(model, toy.TOKENIZER, encoded, SAMPLES, options)):
+            shortest = int(0.51 * int(encoded.lengths[row]))
+            assert len(best.tokens) >= shortest >= 1
+            utterance = toy.one(encoded, row)
+            scores = {text: toy.decoder_score(model, utterance, text) for text in toy.every_text() if len(text) >= shortest}
+            if best.finish_reason == "stop":
+                assert best.score == pytest.approx(scores[best.tokens], abs=1e-5)
+            if size == EVERYTHING:
+                assert best.tokens == max(scores, key=lambda text: scores[text])
+
+
+def test_the_shortest_text_is_never_longer_than_the_longest() -> None:
+    model = toy.recognizer(1)
+    options = DecodingOptions("autoregressive", beam_size=3, minimum_length=100.0)
+    for best in decode(model, toy.TOKENIZER, toy.encoded(), SAMPLES, options):
+        assert len(best.tokens) == toy.LONGEST
+        assert best.finish_reason == "length"
+    with pytest.raises(ConfigurationError, match="minimum length -1"):
+        replace(options, minimum_length=-1).resolved(model)
+
+
 def test_joint_search_needs_one_vocabulary() -> None:
     other = toy.TOKENIZER.build(["abc"])
     with pytest.raises(ConfigurationError, match="other tokens than the decoder"):
