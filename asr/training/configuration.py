@@ -147,7 +147,6 @@ class LanguageModelTrainingConfiguration(OptimizationConfiguration):
     """As of a recogniser, with what suits text."""
 
     epochs: int = Field(10, ge=1)
-    precision: Literal["float32", "bfloat16"] = "float32"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     schedule: Literal["inverse_square_root", "cosine"] = "cosine"
     warmup_steps: int = Field(200, ge=0)

@@ -24,7 +24,9 @@ from asr import pretrained
 from asr.exceptions import ConfigurationError, TrainingError
 from asr.model import checkpoint as model_folder
 from asr.model import language_model as language_model_folder
+from asr.model.device import choose_device, slow_bfloat16
 from asr.model.language_model import LanguageModelCheckpoint, LanguageModelConfiguration, TransformerLanguageModel
+from asr.model.precision import choose_for_training
 from asr.text.tokenizer import CharacterTokenizer, Tokenizer
 from asr.training import checkpoints, curves, log
 from asr.training.checkpoints import Progress
@@ -85,9 +87,10 @@ def train(recipe: LanguageModelRecipe, report: Callable[[str], None] | None = No
     earlier = checkpoints.last(run)
     if earlier is not None and not resume:
         raise TrainingError(f"{run}: holds a run already; go on with --resume or choose another output.")
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigurationError("training.device 'cuda' is not available on this machine; give auto or cpu.")
-    device = torch.device("cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu")
+    device = choose_device(settings.device)
+    precision = choose_for_training(settings.precision, device)
+    if message := slow_bfloat16(settings.precision, device):
+        report(message)
     torch.manual_seed(settings.seed)
 
     # Text, tokenizer and model.
@@ -110,9 +113,9 @@ def train(recipe: LanguageModelRecipe, report: Callable[[str], None] | None = No
     batches_an_epoch = len(batches(lengths, recipe.data.batch_tokens, settings.seed, 0))
     steps_in_all = settings.epochs * batches_an_epoch
 
-    progress = Progress()
+    progress = Progress(precision=precision)
     if earlier is not None:
-        progress = checkpoints.read_progress(earlier)
+        progress = replace(checkpoints.read_progress(earlier), precision=precision)
         if progress.batch and progress.order != digest:
             report(f"{run}: the text or its batches are not those of before; epoch {progress.epoch} begins again.")
             progress = replace(progress, batch=0)
@@ -139,8 +142,7 @@ def train(recipe: LanguageModelRecipe, report: Callable[[str], None] | None = No
             factor = set_learning_rate(optimizer, settings, progress.step + 1, steps_in_all)
             torch.manual_seed(int(np.random.SeedSequence((settings.seed, progress.step)).generate_state(1)[0]))
             rows = _pad([sequences[row] for row in order[place]]).to(device)
-            bfloat16 = settings.precision == "bfloat16"
-            with torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext():
+            with torch.autocast(device, torch.bfloat16) if precision == "bfloat16" else nullcontext():
                 loss = cross_entropy(model, rows, settings.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
             norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip))
@@ -304,7 +306,7 @@ def _card(
         f"# {recipe.name}: a language model",
         "",
         "- For `--language-model` of a recogniser that writes the same tokens.",
-        f"- Trained by `asr train-lm`, {progress.step} steps, {progress.seconds / 3600:.2f} hours.",
+        f"- Trained by `asr train-lm`, {progress.step} steps, {progress.seconds / 3600:.2f} hours, {progress.precision}.",
         f"- Parameters: {parameters:,}; tokens: {len(tokenizer):,}, {whose}.",
         f"- Training text: {', '.join(Path(path).name for path in recipe.data.train)}; {texts:,} lines, {tokens:,} tokens.",
     ]
