@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,48 +22,15 @@ import asr
 from asr.audio import files
 from asr.audio.segmentation import SpeechSegmenter
 from asr.audio.voice_activity import VoiceDetector
-from asr.transcription.timestamps import Grid, ctc_times, orderly
+from asr.transcription.timestamps import Grid, ctc_times, orderly, sounding
+from asr.transcription.transcript import Transcript
 from asr.transcription.words import spans
 
 MODEL = os.environ.get("ASR_MODEL", "en")
 RATE = 16000
 
-MEMORY = """
-import resource, sys
-import numpy as np
-from asr.search.hypothesis import Hypothesis
-from asr.transcription.transcript import TranscriptSegment
-import asr
-transcriber = asr.load(sys.argv[2])
-if sys.argv[3] == "front":  # everything but the model's own computing, which is a batch at a time
-    said = Hypothesis("a", (), (), 0.0, "stop")
-    transcriber.decode_segments = lambda found: [TranscriptSegment(each.start, each.end, said) for each in found]
-result = transcriber.transcribe(sys.argv[1])
-print(result.duration, len(result.segments), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-"""
-
-
-def long_file(path: Path, data: Path, hours: float) -> None:
-    """Speech and pauses, as long as asked for, written piece by piece."""
-    parts = [files.read(data / f"{name}.wav") for name in ("welcome", "weather")]
-    pause = np.random.default_rng(0).normal(0, 0.001, 2 * RATE).astype(np.float32)
-    period = np.concatenate([each for part in parts for each in (part, pause)])
-    with soundfile.SoundFile(path, "w", RATE, 1) as file:
-        for _ in range(int(hours * 3600 * RATE / len(period)) + 1):
-            file.write(period)
-
-
-@pytest.mark.parametrize(("hours", "what"), [(0.1, "whole"), (1, "front"), (10, "front")])
-def test_memory(data: Path, tmp_path: Path, hours: float, what: str) -> None:
-    long_file(tmp_path / "long.wav", data, hours)
-    began = time.perf_counter()
-    command = [sys.executable, "-c", MEMORY, str(tmp_path / "long.wav"), MODEL, what]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    duration, segments, megabytes = map(float, result.stdout.split())
-    print(
-        f"\n{what}, {duration / 3600:.2f} h in {segments:.0f} segments: peak {megabytes:.0f} MB, "
-        f"{time.perf_counter() - began:.0f} s"
-    )
+PIECES, PAUSES = 40, (0.4, 1.2)  # seconds; the shorter one stays in a segment
+ROUNDS = 2
 
 
 def test_voice_activity_speed(data: Path) -> None:
@@ -80,24 +48,44 @@ def test_voice_activity_speed(data: Path) -> None:
 
 
 def test_file_against_its_pieces(corpora: Path, tmp_path: Path) -> None:
-    transcriber = asr.load(MODEL)
-    chapter = sorted((corpora / "LibriSpeech" / "dev-extra" / "8226").rglob("*.opus"))[:16]
-    pieces = [files.read(path) for path in chapter]
-    soundfile.write(tmp_path / "a.wav", np.concatenate(pieces), RATE)
-    spent: dict[str, list[float]] = {"file": [], "pieces in one call": []}
-    for _ in range(3):
-        began = time.process_time()
-        transcriber.transcribe(tmp_path / "a.wav")
-        spent["file"].append(time.process_time() - began)
-        began = time.process_time()
-        list(transcriber.transcribe_all(chapter))
-        spent["pieces in one call"].append(time.process_time() - began)
-    whole, parts = (min(times) for times in spent.values())
+    """One file of utterances and pauses, beside the same utterances in one call: as files, and as bare waveforms."""
+    transcriber = asr.load(MODEL, "cpu")
+    paths = sorted((corpora / "LibriSpeech" / "dev-extra").rglob("*.opus"))[::12][:PIECES]
+    pieces = [files.read(path) for path in paths]
+    pauses = [np.zeros(int(PAUSES[number % 2] * RATE), dtype=np.float32) for number in range(len(pieces))]
+    joined = [part for piece, pause in zip(pieces, pauses, strict=True) for part in (piece, pause)]
+    soundfile.write(tmp_path / "joined.wav", np.concatenate(joined), RATE)
+
+    def batches() -> list[str]:
+        ordered = sorted(pieces, key=len)
+        size = transcriber.batch_size
+        return [each.text for first in range(0, len(ordered), size) for each in transcriber.decode(ordered[first : first + size])]
+
+    def texts() -> list[str]:
+        found = list(transcriber.transcribe_all(paths))
+        return [each.text for each in found if isinstance(each, Transcript)]
+
+    contenders: dict[str, Callable[[], list[str]]] = {
+        "one file": lambda: [segment.text for segment in transcriber.transcribe(tmp_path / "joined.wav").segments],
+        "its pieces as files, one call": texts,
+        "its pieces as waveforms, batches only": batches,
+    }
+    spent: dict[str, list[float]] = {name: [] for name in contenders}
+    results: dict[str, list[str]] = {}
+    for _ in range(ROUNDS):
+        for name, run in contenders.items():
+            began = time.process_time()
+            results[name] = run()
+            spent[name].append(time.process_time() - began)
     seconds = sum(map(len, pieces)) / RATE
-    print(
-        f"\n{seconds:.0f} s: file {whole:.1f} s, its {len(pieces)} pieces {parts:.1f} s of processor time, "
-        f"ratio {whole / parts:.2f}"
-    )
+    print(f"\n{len(pieces)} utterances, {seconds:.0f} s, batches of {transcriber.batch_size}, {transcriber.checkpoint.precision}")
+    whole = min(spent["one file"])
+    for name, times in spent.items():
+        words = sum(len(text.split()) for text in results[name])
+        print(
+            f"{name}: {min(times):.1f} s of processor time, the file takes {whole / min(times):.2f} of it; "
+            f"{len(results[name])} texts, {words} words"
+        )
 
 
 def test_cold_start(data: Path) -> None:
@@ -119,7 +107,10 @@ def test_cold_start(data: Path) -> None:
 
 
 def test_word_times_at_known_joins(corpora: Path) -> None:
-    """Words of utterances whose silence was cut off: the first begins and the last ends where the sound does."""
+    """The first word of an utterance begins and the last one ends where the sound does, to 30 dB below the loudest 20 ms.
+
+    With and without the silence at a word's ends, whose trimming goes by the sound as well: the second figure is the model's.
+    """
     transcriber = asr.load(MODEL)
     checkpoint = transcriber.checkpoint
     if checkpoint.model.ctc is None:
@@ -129,7 +120,7 @@ def test_word_times_at_known_joins(corpora: Path) -> None:
         for path in sorted((corpora / "LibriSpeech" / "dev-extra").rglob("*.trans.txt"))
         for line in path.read_text(encoding="utf-8").splitlines()
     )
-    differences = []
+    differences: dict[str, list[float]] = {"as written": [], "before trimming": []}
     for path in sorted((corpora / "LibriSpeech" / "dev-extra").rglob("*.opus"))[::12]:
         samples = files.read(path)
         power = np.convolve(samples**2, np.ones(320) / 320, "same")
@@ -143,9 +134,11 @@ def test_word_times_at_known_joins(corpora: Path) -> None:
             scores = checkpoint.model.ctc_log_probabilities(encoded)[0, : grid.positions]
         times = ctc_times(scores, checkpoint.ctc_tokenizer, text, words, grid)
         assert times is not None
-        found = orderly(times, len(samples) / RATE)
-        differences += [abs(found[0][0] - start), abs(found[-1][1] - end)]
-    print(
-        f"\n{len(differences)} known word edges: median {1000 * np.median(differences):.0f} ms, "
-        f"90th percentile {1000 * np.quantile(differences, 0.9):.0f} ms"
-    )
+        plain = orderly(times, len(samples) / RATE)
+        for name, found in (("as written", sounding(plain, samples)), ("before trimming", plain)):
+            differences[name] += [abs(found[0][0] - start), abs(found[-1][1] - end)]
+    for name, each in differences.items():
+        print(
+            f"\n{len(each)} known word edges, {name}: median {1000 * np.median(each):.0f} ms, "
+            f"90th percentile {1000 * np.quantile(each, 0.9):.0f} ms"
+        )

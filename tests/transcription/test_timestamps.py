@@ -11,12 +11,13 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import asr
 from asr.audio import files
 from asr.search.hypothesis import Hypothesis
 from asr.text.tokenizer import CharacterTokenizer
-from asr.transcription.timestamps import Grid, ctc_times, orderly, warp
+from asr.transcription.timestamps import Grid, ctc_times, orderly, sounding, warp
 from asr.transcription.transcript import join
 from asr.transcription.words import letters, spans, token_spans
 
@@ -27,7 +28,7 @@ COSTS = st.integers(1, 5).flatmap(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(COSTS)
 def test_the_warped_path_is_the_cheapest(rows: list[list[int]]) -> None:
     cost = np.array(rows, dtype=np.float32)
@@ -150,3 +151,46 @@ def test_words_of_joined_recordings_lie_in_their_recording(data: Path, tmp_path:
     assert words[-1].end <= transcript.duration
     assert all(0 < word.confidence < 1 for word in words)
     assert all(first.end <= second.start + 1e-6 for first, second in itertools.pairwise(words))
+
+
+def said(duration: float, *sounds: tuple[float, float], noise: float = 0.0) -> NDArray[np.float32]:
+    """A tone from each start to each end, in seconds, in noise."""
+    time = np.arange(int(duration * 16000)) / 16000
+    tone = sum(np.where((time >= start) & (time < end), 0.5 * np.sin(2 * np.pi * 440 * time), 0) for start, end in sounds)
+    return (tone + noise * np.random.default_rng(0).standard_normal(len(time))).astype(np.float32)
+
+
+def test_a_word_does_not_begin_or_end_in_a_pause() -> None:
+    samples = said(3.0, (0.5, 1.0), (1.4, 2.0), (2.05, 2.4))
+    found = sounding([(0.1, 1.2), (1.3, 2.02), (2.02, 2.9)], samples)
+    # Between the last two words stands a closure of 50 ms, which is no pause.
+    assert found == [pytest.approx((0.5, 1.0)), pytest.approx((1.4, 2.02)), pytest.approx((2.02, 2.4))]
+    # Within sound, in loud noise, in digital silence and without samples there is nothing to trim.
+    assert sounding([(0.6, 0.9)], samples) == [(0.6, 0.9)]
+    assert sounding([(0.1, 1.2)], said(3.0, (0.5, 1.0), noise=0.1)) == [(0.1, 1.2)]
+    assert sounding([(1.05, 1.35)], samples) == [(1.05, 1.35)]
+    assert sounding([(0.1, 0.2)], np.zeros(16000, dtype=np.float32)) == [(0.1, 0.2)]
+    assert sounding([(0.0, 0.001)], np.zeros(10, dtype=np.float32)) == [(0.0, 0.001)]
+
+
+@given(
+    st.lists(st.booleans(), min_size=1, max_size=80),
+    # Never on the border of two frames.
+    st.lists(st.integers(0, 799), min_size=2, max_size=8, unique=True).map(lambda edges: sorted(n / 1000 + 3e-4 for n in edges)),
+)
+def test_trimming_is_what_walking_from_frame_to_frame_gives(pattern: list[bool], edges: list[float]) -> None:
+    samples = np.repeat(np.array(pattern, dtype=np.float32), 160)
+    times = [(start, end) for start, end in itertools.pairwise(edges) if end <= len(pattern) / 100]
+
+    def pause(frame: int, step: int) -> bool:
+        """Whether from here 15 frames are silent, or all to the end."""
+        return not any(pattern[n] for n in range(frame, frame + 15 * step, step) if 0 <= n < len(pattern))
+
+    for (start, end), found in zip(times, sounding(times, samples), strict=True):
+        assert start <= found[0] < found[1] <= end
+        inside = [n for n, loud in enumerate(pattern) if loud and (n + 1) / 100 > start and n / 100 < end]
+        if not inside:
+            assert found == (start, end)
+            continue
+        assert found[0] == pytest.approx(max(start, inside[0] / 100) if pause(inside[0] - 1, -1) else start)
+        assert found[1] == pytest.approx(min(end, (inside[-1] + 1) / 100) if pause(inside[-1] + 1, 1) else end)
