@@ -1,4 +1,4 @@
-"""Where the tests find real speech: corpora where they are at hand, and the project's own samples always."""
+"""Where the tests find real speech: corpora where they are at hand, the project's own samples always; settings of hypothesis."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is slow and not wrong.
+settings.register_profile("asr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("asr")
 
 ROOT = Path(__file__).resolve().parent.parent
 

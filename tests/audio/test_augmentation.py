@@ -62,7 +62,7 @@ def test_nothing_by_default() -> None:
 
 
 @given(samples=st.integers(0, 20000), seed=st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_same_from_the_same_seed(samples: int, seed: int) -> None:
     waveform = np.random.default_rng(1).uniform(-1, 1, samples).astype(np.float32)
     kept = waveform.copy()
@@ -90,7 +90,7 @@ def test_speed_changes_length_and_pitch(factor: float) -> None:
 
 
 @given(ratio=st.floats(-10, 40), kind=st.sampled_from(["white", "pink", "brown", "babble"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_signal_to_noise_ratio_is_reached(ratio: float, kind: str) -> None:
     clean = tone(400)
     noisy = add_noise(clean, generate_noise(kind, len(clean), np.random.default_rng(0)), ratio)
@@ -198,7 +198,7 @@ def test_settings_that_do_not_fit(values: dict[str, object]) -> None:
     fill=st.sampled_from(["zero", "mean"]),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_masks_keep_their_bounds(
     lengths: list[int],
     frequency_masks: int,

@@ -91,7 +91,7 @@ def test_whisper_on_real_speech(speech: list[np.ndarray], mels: int) -> None:
     power=st.booleans(),
     logarithm=st.booleans(),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_kaldi_on_random_options(samples: int, **options: object) -> None:
     try:
         configuration = FilterbankConfiguration.model_validate(options)
@@ -139,7 +139,7 @@ def test_mirrored_edges_of_short_utterances_are_kaldis(samples: int) -> None:
 
 
 @given(samples=st.integers(201, 6000), loud_end=st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_whisper_is_the_published_definition_for_any_length(samples: int, loud_end: bool) -> None:
     waveform = speech_like(samples, seed=samples)
     if loud_end:
@@ -163,7 +163,7 @@ CONVENTIONS = [
 
 @pytest.mark.parametrize("configuration", CONVENTIONS)
 @given(lengths=st.lists(st.integers(0, 5000), min_size=1, max_size=5), extra=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_same_alone_and_in_any_batch(configuration: FilterbankConfiguration, lengths: list[int], extra: int) -> None:
     filterbank = Filterbank(configuration)
     waveforms = [speech_like(length, seed) for seed, length in enumerate(lengths)]

@@ -95,7 +95,7 @@ def test_ffmpeg_formats(tmp_path: Path, name: str, codec: str, rate: int, video:
     duration=st.floats(0.001, 4),
     block=st.floats(0.05, 4),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_parts_are_parts_of_the_whole(
     tmp_path_factory: pytest.TempPathFactory, rate: int, start: float, duration: float, block: float
 ) -> None:

@@ -72,7 +72,7 @@ def test_probabilities_do_not_depend_on_pieces(detector: VoiceDetector, speech: 
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     pieces=st.lists(st.tuples(st.sampled_from(["speech", "pause", "noise"]), st.floats(0.02, 9)), min_size=1, max_size=8),
     longest=st.sampled_from([3.0, 10.0, 28.0]),

@@ -87,7 +87,7 @@ def test_a_batch_holds_the_samples_of_its_files(cuts: CutSet, tmp_path: Path) ->
     assert seen == 40
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     durations=st.lists(st.floats(0.1, 20.0), min_size=1, max_size=60),
     maximum_seconds=st.floats(5.0, 60.0),

@@ -54,7 +54,7 @@ def test_paths_start_from_the_table_not_from_the_working_folder(folder: Path, mo
     assert Path(cut.recording.sources[0].source).samefile(folder / "speech" / "a.wav")
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(st.text(min_size=1).filter(lambda text: text.strip() and "\0" not in text), min_size=1, max_size=4),
     kind=st.sampled_from(["csv", "jsonl"]),

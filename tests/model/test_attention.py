@@ -72,7 +72,7 @@ def test_a_step_sees_nothing_to_its_right(pair: tuple[MultiHeadAttention, nn.Mul
 
 @pytest.mark.parametrize("rotary", [False, True])
 @given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_pieces_through_the_cache_equal_the_whole(rotary: bool, sizes: list[int]) -> None:
     torch.manual_seed(2)
     attention = MultiHeadAttention(WIDTH, HEADS, rotary=rotary).eval()
@@ -86,7 +86,7 @@ def test_pieces_through_the_cache_equal_the_whole(rotary: bool, sizes: list[int]
 
 
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=5), st.lists(st.integers(0, 2), min_size=1, max_size=4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_cache_holds_what_was_appended(sizes: list[int], rows: list[int]) -> None:
     cache, steps = AttentionCache(), []
     for size in sizes:
@@ -117,7 +117,7 @@ def complex_pairs(values: Tensor) -> Tensor:
 
 
 @given(st.integers(0, 500), st.integers(1, 20))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_rotation_multiplies_by_a_unit_complex_number(offset: int, length: int) -> None:
     values = torch.randn(1, 2, length, 8)
     positions = torch.arange(offset, offset + length, dtype=torch.float64)

@@ -113,7 +113,7 @@ def test_storage_decides_the_size(original: Checkpoint, tmp_path: Path) -> None:
 
 
 @given(st.lists(st.lists(st.floats(-1e4, 1e4, width=32), min_size=3, max_size=3), min_size=1, max_size=5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_eight_bits_are_within_half_a_step(rows: list[list[float]]) -> None:
     matrix = torch.tensor(rows)
     packed = pack({"matrix": matrix}, "int8")
@@ -127,7 +127,7 @@ def test_eight_bits_are_within_half_a_step(rows: list[list[float]]) -> None:
 
 
 @given(st.lists(st.integers(-31, 31), min_size=128, max_size=128), st.sampled_from([0.25, 1.0, 8.0]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_six_bits_of_whole_steps_are_exact(numbers: list[int], step: float) -> None:
     matrix = torch.tensor(numbers).view(2, 64).float() * step
     # With a full range in each group the step is known, and so nothing is rounded.

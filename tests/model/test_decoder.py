@@ -87,7 +87,7 @@ def test_padding_does_not_change_what_is_encoded(norm: str, block: str, stem: st
 @pytest.mark.parametrize("block", ["transformer", "conformer"])
 @pytest.mark.parametrize("stem", ["conv2d", "conv1d"])
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=4), spare=st.integers(0, 9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_any_lengths_of_frames_are_independent_in_a_batch(block: str, stem: str, lengths: list[int], spare: int) -> None:
     model = recognizer("before", block=block, stem=stem)
     features = torch.zeros(len(lengths), max(lengths) + spare, 80)

@@ -63,7 +63,7 @@ def test_feed_forward_equals_torch(name: str, activation: nn.Module) -> None:
 
 
 @given(st.integers(1, 50), st.integers(2, 16), st.integers(0, 2000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_positions_are_sines_and_cosines(length: int, half: int, offset: int) -> None:
     table = sinusoids(length, 2 * half, offset)
     assert table.shape == (length, 2 * half)

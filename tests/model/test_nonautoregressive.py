@@ -81,7 +81,7 @@ def walked(encoded: torch.Tensor, rates: list[float], size: int) -> torch.Tensor
 
 
 @given(rates=st.lists(st.integers(0, 40), min_size=1, max_size=12), size=st.integers(1, 9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_all_tokens_at_once_are_those_of_a_walk(rates: list[int], size: int) -> None:
     # Sixteenths, so that sums are exact and a token ends where both say.
     values = torch.tensor([[rate / 16 for rate in rates]])

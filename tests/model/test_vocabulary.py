@@ -82,7 +82,7 @@ def test_kept_tokens_have_the_same_scores(whole: Checkpoint, pruned: Checkpoint)
     assert [pruned.tokenizer.symbol(n) for n in suppressed] == [" the", ""]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text(st.characters(exclude_categories=("Cs",)), max_size=30))
 def test_any_text_can_be_written(pruned: Checkpoint, text: str) -> None:
     assert pruned.tokenizer.decode(pruned.tokenizer.encode(text)) == text

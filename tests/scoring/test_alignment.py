@@ -74,7 +74,7 @@ def test_sclite_itself_where_it_is_installed(tmp_path: Path) -> None:
     assert theirs == {k: [mark for mark, _, _ in found.pairs()] for k, found in enumerate(ours)}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(words, words)
 def test_both_costs_are_least(reference: list[str], hypothesis: list[str]) -> None:
     assert align(reference, hypothesis).counts.errors == least_cost(reference, hypothesis, 1, 1)
@@ -82,7 +82,7 @@ def test_both_costs_are_least(reference: list[str], hypothesis: list[str]) -> No
     assert 4 * weighted.substitutions + 3 * (weighted.deletions + weighted.insertions) == least_cost(reference, hypothesis, 4, 3)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(words, words), min_size=1, max_size=8), st.sampled_from(["levenshtein", "sclite"]))
 def test_pairs_are_aligned_alone_as_together_and_rebuild_their_texts(
     pairs: list[tuple[list[str], list[str]]], costs: str

@@ -47,7 +47,7 @@ def test_ten_thousand_random_pairs_count_as_jiwer_counts() -> None:
     assert score.sentence_error_rate == wrong / 10_000
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=5))
 def test_characters_count_as_jiwer_counts_them(pairs: list[tuple[str, str]]) -> None:
     clean = [(" ".join(a.split()), " ".join(b.split())) for a, b in pairs]

@@ -180,7 +180,7 @@ def test_matched_pairs_equal_what_sc_stats_found() -> None:
 texts = st.lists(st.sampled_from("abc"), max_size=10)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(texts, texts, texts)
 def test_segments_hold_all_errors_and_are_symmetric(r: list[str], a: list[str], b: list[str]) -> None:
     first, second = align(r, a), align(r, b)

@@ -31,7 +31,7 @@ class Scores(Recognizer):
 
 
 @given(st.lists(st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=20), min_size=1, max_size=4), st.integers(0, 99))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_paths_collapse(paths: list[list[int]], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     longest = max(1, *map(len, paths))

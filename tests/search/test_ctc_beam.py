@@ -29,7 +29,7 @@ def random_scores(seed: int, rows: int = 3, positions: int = 5) -> tuple[torch.T
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_beam_of_everything_is_enumeration(seed: int) -> None:
     log_probabilities, lengths = random_scores(seed)
     found = ctc_beam_search(log_probabilities, lengths, TOKENIZER, size=EVERYTHING, n_best=8)
@@ -42,7 +42,7 @@ def test_a_beam_of_everything_is_enumeration(seed: int) -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_narrow_beam_never_says_more_than_all_alignments(seed: int, size: int) -> None:
     log_probabilities, lengths = random_scores(seed)
     for row, several in enumerate(ctc_beam_search(log_probabilities, lengths, TOKENIZER, size, n_best=size)):

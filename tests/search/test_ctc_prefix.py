@@ -21,7 +21,7 @@ def by_enumeration(texts: dict[tuple[int, ...], float], prefix: tuple[int, ...])
 
 
 @given(st.integers(0, 10**6), st.lists(st.tuples(st.integers(0, 1), st.integers(1, 2)), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_prefixes_are_what_all_alignments_say(seed: int, path: list[tuple[int, int]]) -> None:
     generator = torch.Generator().manual_seed(seed)
     log_probabilities = (3 * torch.randn(2, 5, 4, generator=generator)).log_softmax(dim=-1)

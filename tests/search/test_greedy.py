@@ -111,7 +111,7 @@ def test_an_empty_batch_is_an_empty_answer() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 40), st.integers(2, 60), st.floats(0.5, 50))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_bound_fits_the_positions(samples: int, prompt: int, maximum: int, rate: float) -> None:
     model = Recognizer(
         ModelConfiguration(

@@ -129,7 +129,7 @@ def test_more_passes_change_the_answer() -> None:
 
 
 @given(length=st.integers(0, 30), iterations=st.integers(1, 12))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_is_hidden_follows_the_schedule(length: int, iterations: int) -> None:
     model = recognizer()
     encoded = Encoded(torch.randn(1, 9, 32), torch.tensor([9]))
@@ -249,7 +249,7 @@ def test_the_best_of_several_lengths_is_the_best_of_each() -> None:
 
 
 @given(centre=st.floats(0, 30), bound=st.integers(0, 20), candidates=st.integers(1, 30), spread=st.floats(0.3, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_likely_lengths_are_the_most_probable_ones_within_the_bound(
     centre: float, bound: int, candidates: int, spread: float
 ) -> None:

@@ -26,7 +26,7 @@ SENTENCES = st.lists(st.lists(st.integers(3, 7), max_size=8), min_size=1, max_si
 
 
 @given(SENTENCES, st.integers(1, 4), st.sampled_from([(), (1, 1, 2), (1, 2, 2, 3)]), st.lists(st.integers(2, 7), max_size=5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_what_may_follow_sums_to_one(sentences: list[list[int]], order: int, minimum: tuple[int, ...], before: list[int]) -> None:
     model = estimate(sentences, TOKENS, order, minimum)
     contexts = model.begin(1)

@@ -21,7 +21,7 @@ TOKENIZER = CharacterTokenizer.build(["abc"])
 
 
 @given(st.text("ab ", max_size=20))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_only_whole_phrases_keep_their_bonus(text: str) -> None:
     text = " ".join(text.split())
     (score,) = score_texts(phrases.Phrases(["aba"], 1.0), TOKENIZER, [TOKENIZER.encode(text)])

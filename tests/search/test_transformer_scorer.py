@@ -54,7 +54,7 @@ def by_one_pass(fused: NeuralLanguageModel, text: tuple[int, ...]) -> float:
 
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
 @given(st.lists(st.lists(st.integers(4, 6), max_size=LONGEST - 1), min_size=1, max_size=5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_steps_equal_one_pass(positions: str, texts: list[list[int]]) -> None:
     fused = language(1, positions=positions)
     expected = [by_one_pass(fused, tuple(text)) for text in texts]
@@ -62,7 +62,7 @@ def test_steps_equal_one_pass(positions: str, texts: list[list[int]]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rows_that_stay_leave_and_grow_are_scored_as_from_scratch(data: st.DataObject) -> None:
     fused = language(2)
     scorer = fused.scorer(toy.TOKENIZER, 2)

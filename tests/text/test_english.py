@@ -23,14 +23,14 @@ thousand million point five oh nine $20 1,000 20% ½ 1960s and a half double tri
 WORDS = TEXT.split()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.sampled_from(WORDS), max_size=12), st.sampled_from([" ", "  ", "", ", "]))
 def test_equals_whisper_where_rules_meet(words: list[str], separator: str) -> None:
     text = separator.join(words)
     assert normalize(text) == REFERENCE(text).strip()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=40))
 def test_equals_whisper_on_any_text(text: str) -> None:
     assert normalize(text) == REFERENCE(text).strip()

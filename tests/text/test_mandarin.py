@@ -71,14 +71,14 @@ def test_written_form(text: str, expected: str) -> None:
     assert normalize(text) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 999_999))
 def test_quantities_read_back_to_their_value(number: int) -> None:
     # The reading is parsed by the library's opposite direction, which shares no code with the one used here.
     assert cn2an(digits_to_numerals(str(number)), "strict") == number
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.text(
         alphabet="零〇一二两幺十百千万亿廿壹贰拾佰仟点负0123456789.,%/:- abAB'()[]，。年月日後這個ß½①Ⅲ℃́　\ufeff",
@@ -89,7 +89,7 @@ def test_twice_is_once(text: str) -> None:
     assert normalize(normalize(text)) == normalize(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=30))
 def test_any_text_is_normalised(text: str) -> None:
     once = normalize(text)

@@ -72,7 +72,7 @@ HYPOTHESIS_WORDS = """The a, Mr. Mr St. Dr. Mrs. any-one Anyone. 25 $500 5.5 105
 WORDS, MARKED = REFERENCE_WORDS.split(), HYPOTHESIS_WORDS.split()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(WORDS), max_size=10), st.lists(st.sampled_from(MARKED), max_size=10))
 def test_reference_words_always_win(reference: list[str], hypothesis: list[str]) -> None:
     text = restore(" ".join(reference), " ".join(hypothesis))
@@ -81,7 +81,7 @@ def test_reference_words_always_win(reference: list[str], hypothesis: list[str])
     assert words == [word.lower() for word in reference]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(WORDS[:8] + WORDS[16:]), max_size=10), st.text(max_size=40))
 def test_any_hypothesis_is_only_marks(reference: list[str], hypothesis: str) -> None:
     text = restore(" ".join(reference), hypothesis)

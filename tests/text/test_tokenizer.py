@@ -26,7 +26,7 @@ SETTINGS = st.builds(TokenizerConfiguration, case=st.sampled_from(["keep", "lowe
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=4), SETTINGS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_characters_come_back(texts: list[str], configuration: TokenizerConfiguration) -> None:
     tokenizer = CharacterTokenizer.build(texts, configuration)
     for text in texts:
@@ -41,7 +41,7 @@ def test_characters_come_back(texts: list[str], configuration: TokenizerConfigur
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=4), SETTINGS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_vocabulary_survives_its_file(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], configuration: TokenizerConfiguration
 ) -> None:
@@ -105,7 +105,7 @@ def english(tmp_path_factory: pytest.TempPathFactory) -> BytePairTokenizer:
 
 
 @given(st.one_of(TEXTS, st.text(" \n\t'abesTt0129.,<|>-–é学", max_size=60)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_byte_pairs_equal_the_original(english: BytePairTokenizer, text: str) -> None:
     original = whisper_tokenizer.get_tokenizer(False).encoding
     tokens = english.encode(text)
@@ -116,7 +116,7 @@ def test_byte_pairs_equal_the_original(english: BytePairTokenizer, text: str) ->
 
 
 @given(st.lists(st.integers(0, 50255), max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_tokens_decode_as_the_original_does(english: BytePairTokenizer, tokens: list[int]) -> None:
     original = whisper_tokenizer.get_tokenizer(False).encoding
     assert english.decode(tokens) == original.decode(tokens)

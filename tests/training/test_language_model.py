@@ -127,7 +127,7 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(recipe: Make, monkeypatch: pyt
 
 
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=200), st.integers(20, 200), st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_batches_hold_every_text_once_and_no_more_than_they_may(lengths: list[int], tokens: int, epoch: int) -> None:
     found = training.batches(np.array(lengths), tokens, 5, epoch)
     assert sorted(row for batch in found for row in batch) == list(range(len(lengths)))

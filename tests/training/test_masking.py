@@ -28,7 +28,7 @@ def configuration(**changes: Any) -> NonautoregressiveConfiguration:
     lengths=st.sampled_from([("predictor",), ("row",), ("predictor", "row"), ("row", "ctc")]),
     seed=st.none() | st.integers(0, 99),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_row_and_what_is_asked_of_it_make_the_text(
     texts: list[list[int]], spare: int, lengths: tuple[str, ...], seed: int | None
 ) -> None:

@@ -103,7 +103,7 @@ def test_masks_are_drawn_in_training_only(model: Recognizer, speech: tuple[torch
     assert loss(1) == loss(2) == loss(None)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=st.lists(st.integers(1, 2), max_size=4), positions=st.integers(1, 6))
 def test_a_text_fits_where_some_path_of_ctc_spells_it(text: list[int], positions: int) -> None:
     def spells(path: tuple[int, ...]) -> bool:

@@ -53,7 +53,7 @@ def squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ANY)
 def test_subtitles_keep_the_rules(transcript: Transcript) -> None:
     words = transcript.words
@@ -84,7 +84,7 @@ def test_two_lines_are_even() -> None:
     assert [each.lines for each in subtitles(words)] == [("a single sentence of some", "length without any comma")]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ANY)
 @example(Transcript(Path("a.wav"), "", 0.0, ()))
 def test_srt_and_vtt_by_their_parsers(transcript: Transcript) -> None:
@@ -108,7 +108,7 @@ def test_srt_text_is_what_was_said() -> None:
     assert " ".join(event.plaintext.replace("\n", " ") for event in read) == 'He said: "I know," & went away.'
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(ANY)
 def test_textgrid_by_praatio(tmp_path_factory: pytest.TempPathFactory, transcript: Transcript) -> None:
     path = tmp_path_factory.mktemp("grid") / "a.TextGrid"
