@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -102,19 +103,24 @@ class MemoryRows:
     Attributes:
         utterances: int64 (rows,), ascending.
         places: int64 (rows,), place of each row among those of its utterance.
-        most: the most rows that an utterance has.
+        counts: rows of each utterance.
     """
 
     utterances: Tensor
     places: Tensor
-    most: int
+    counts: tuple[int, ...]
+
+    @property
+    def most(self) -> int:
+        """The most rows that an utterance has."""
+        return max(self.counts, default=0)
 
     @classmethod
     def of(cls, utterances: Tensor) -> MemoryRows:
         """Number the rows of each utterance."""
         counts = torch.bincount(utterances)
         places = torch.arange(len(utterances), device=utterances.device) - (counts.cumsum(0) - counts)[utterances]
-        return cls(utterances, places, int(counts.max()) if len(counts) else 0)
+        return cls(utterances, places, tuple(counts.tolist()))
 
     def gather(self, values: Tensor, batch: int) -> Tensor:
         """Rows (rows, heads, length, width) side by side for each utterance, (batch, heads, most * length, width)."""
@@ -209,6 +215,7 @@ class MultiHeadAttention(nn.Module):
         cache: AttentionCache | None = None,
         return_weights: bool = False,
         memory_rows: MemoryRows | None = None,
+        memory_lengths: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend from ``inputs`` to ``memory`` (cross-attention), or to themselves.
 
@@ -220,6 +227,8 @@ class MultiHeadAttention(nn.Module):
             cache: earlier keys and values; self-attention appends to it, cross-attention fills it once.
             return_weights: also compute the attention weights, which costs time and memory.
             memory_rows: the row of ``memory`` that each row of ``inputs`` attends to; the same row if None.
+            memory_lengths: attend to each row of ``memory`` on its own, to so many of its positions and without ``mask``;
+                unlike the whole batch at once, it gives a row the same bits whatever stands beside it.
 
         Returns:
             The output (batch, length, width), and the weights (batch, heads, length, positions) or None.
@@ -240,6 +249,9 @@ class MultiHeadAttention(nn.Module):
             if cache is not None:
                 keys, values = cache.append(keys, values)
 
+        if memory_lengths is not None and not return_weights:
+            attended = one_by_one(query, keys, values, memory_lengths, memory_rows)
+            return self.output(attended.transpose(1, 2).flatten(2)), None
         if memory_rows is not None:
             query = memory_rows.gather(query, len(keys))
         if causal and query.shape[2] > 1:
@@ -269,6 +281,32 @@ class MultiHeadAttention(nn.Module):
         Not with einops, which imports torch's compiler the first time: that takes longer than transcribing a sentence.
         """
         return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+def one_by_one(query: Tensor, keys: Tensor, values: Tensor, lengths: Sequence[int], memory_rows: MemoryRows | None) -> Tensor:
+    """Attention of the rows of each utterance to its own positions alone, without padding.
+
+    Args:
+        query: (rows, heads, length, head width).
+        keys: (utterances, heads, positions, head width).
+        values: as ``keys``.
+        lengths: of each utterance, positions.
+        memory_rows: rows of each utterance; one each if None.
+
+    Returns:
+        As ``query``.
+    """
+    counts = [1] * len(keys) if memory_rows is None else [*memory_rows.counts]
+    counts += [0] * (len(keys) - len(counts))
+    attended = []
+    for number, part in enumerate(torch.split(query, counts)):  # type: ignore[no-untyped-call]
+        if not len(part):
+            continue
+        beside = part.transpose(0, 1).flatten(1, 2)[None]  # (1, heads, rows * length, head width)
+        end = lengths[number]
+        seen = F.scaled_dot_product_attention(beside, keys[number, None, :, :end], values[number, None, :, :end])
+        attended.append(seen[0].reshape(part.transpose(0, 1).shape).transpose(0, 1))
+    return torch.cat(attended)
 
 
 def rotate(values: Tensor, offset: int = 0) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -53,6 +54,7 @@ class DecoderLayer(nn.Module):
         index: int,
         weights: DecoderWeights | None,
         attend_to_row: Tensor | None = None,
+        encoded_lengths: Sequence[int] | None = None,
     ) -> Tensor:
         """(batch, length, width) -> the same.
 
@@ -65,6 +67,7 @@ class DecoderLayer(nn.Module):
             index: this layer's place in ``cache``.
             weights: if given, filled with the attention weights.
             attend_to_row: which steps may be attended to, bool (batch, 1, 1, length), where rows differ in length.
+            encoded_lengths: see ``MultiHeadAttention``'s ``memory_lengths``.
         """
         want = weights is not None
 
@@ -79,7 +82,15 @@ class DecoderLayer(nn.Module):
             assert self.cross_attention is not None
             memory = cache.cross_attention[index] if cache else None
             rows = cache.memory_rows if cache else None
-            output, seen = self.cross_attention(normal, encoded, mask=attend, cache=memory, return_weights=want, memory_rows=rows)
+            output, seen = self.cross_attention(
+                normal,
+                encoded,
+                mask=attend,
+                cache=memory,
+                return_weights=want,
+                memory_rows=rows,
+                memory_lengths=encoded_lengths,
+            )
             if weights is not None:
                 weights.cross_attention.append(cast(Tensor, seen))
             return cast(Tensor, output)
@@ -159,10 +170,13 @@ class Decoder(nn.Module):
             positions = sinusoids_at(steps.places[:, None], hidden.shape[-1])
         hidden = self.dropout(hidden + positions.to(hidden.dtype))
         attend = None if encoded is None or encoded_lengths is None else _mask(encoded_lengths.clamp(min=1), encoded.shape[1])
+        # On a processor utterance by utterance: eight bits would make a step of the last bit by which a batch differs.
+        alone = encoded_lengths is not None and tokens.is_cpu and not torch.is_grad_enabled()
+        lengths = encoded_lengths.clamp(min=1).tolist() if alone and encoded_lengths is not None else None
         attend_to_row = None if steps is None else _mask(steps.places + 1, steps.end)
         valid = None if token_lengths is None else length_mask(token_lengths, tokens.shape[1])
         for index, layer in enumerate(self.layers):
-            hidden = layer(hidden, encoded, attend, valid, cache, index, weights, attend_to_row)
+            hidden = layer(hidden, encoded, attend, valid, cache, index, weights, attend_to_row, lengths)
         hidden = self.norm(hidden[:, -1:] if last_only else hidden)
         return self.project(hidden)
 

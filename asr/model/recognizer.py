@@ -16,9 +16,6 @@ from asr.model.encoder import Encoder
 from asr.model.nonautoregressive import NonautoregressiveDecoder
 from asr.text.tokenizer import CharacterTokenizer
 
-# A processor encodes so many frames together, or one utterance: more would leave its caches and give no speed in return.
-_FRAMES_AT_ONCE = 1500
-
 
 @dataclass(frozen=True)
 class Encoded:
@@ -81,13 +78,13 @@ class Recognizer(nn.Module):
         Each layer's self-attention (batch, heads, positions, positions) is added to ``weights`` if given.
         """
         features = features.to(next(self.encoder.parameters()).dtype)
-        rows = max(1, _FRAMES_AT_ONCE // max(features.shape[1], 1))
-        if torch.is_grad_enabled() or not features.is_cpu or weights is not None or len(features) <= rows:
+        if torch.is_grad_enabled() or not features.is_cpu or weights is not None or not len(features):
             return Encoded(*self.encoder(features, lengths, weights))
-        parts = []
-        for first in range(0, len(features), rows):
-            some = lengths[first : first + rows]
-            parts.append(self.encoder(features[first : first + rows, : max(int(some.max()), 1)], some))
+        # On a processor one after another, without padding: an utterance has the same bits in any batch.
+        frames = lengths.tolist()
+        parts = [
+            self.encoder(features[row : row + 1, : max(count, 1)], lengths[row : row + 1]) for row, count in enumerate(frames)
+        ]
         most = max(values.shape[1] for values, _ in parts)
         padded = [nn.functional.pad(values, (0, 0, 0, most - values.shape[1])) for values, _ in parts]
         return Encoded(torch.cat(padded), torch.cat([positions for _, positions in parts]))

@@ -38,5 +38,6 @@ def test_text_does_not_depend_on_neighbours(speech: list[NDArray[np.float32]]) -
         for index, found in zip(order, together, strict=True):
             assert found.text == alone[index].text
             assert found.tokens == alone[index].tokens
-            # Vectors are rounded to eight bits, and the last bit before depends on the batch: over a text that sums up.
-            assert found.score == pytest.approx(alone[index].score, abs=5e-2)
+            if model.checkpoint.precision == "int8":
+                assert found.log_probabilities == alone[index].log_probabilities  # to the last bit
+            assert found.score == pytest.approx(alone[index].score, abs=1e-3)
