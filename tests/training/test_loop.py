@@ -94,6 +94,7 @@ def without_times(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in entry.items() if key != "seconds"} for entry in entries]
 
 
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("source", "precision"), [("tones", "float32"), ("sentences", "auto"), ("librispeech_flac", "float32")])
 def test_a_run_killed_twice_ends_bit_for_bit_as_one_that_was_not(
     recipe: Make, tmp_path: Path, source: str, precision: str, request: pytest.FixtureRequest
@@ -277,6 +278,7 @@ def test_fine_tuning_starts_from_the_parent_and_leaves_frozen_parts(recipe: Make
     assert changed == {"decoder", "ctc"}
 
 
+@pytest.mark.timeout(1500)  # as in tests/test_round.py
 def test_a_tiny_model_learns_its_utterances_by_heart(recipe: Make, tmp_path: Path) -> None:
     settings = recipe(
         table=write_tones(tmp_path / "few", 4),
