@@ -31,11 +31,12 @@ class NeuralLanguageModel:
             ConfigurationError: the recogniser writes tokens that the language model does not know.
         """
         own = self.checkpoint.tokenizer
-        missing = [t for n, t in enumerate(tokenizer.tokens) if tokenizer.symbol(n) and t not in self._numbers]
+        missing = [n for n, t in enumerate(tokenizer.tokens) if tokenizer.symbol(n) and t not in self._numbers]
         if missing:
             raise ConfigurationError(
                 f"{self.checkpoint.folder}: the language model does not know {len(missing)} of the {len(tokenizer)} tokens that "
-                f"are written here, '{missing[0]}' for one; train it with asr train-lm --model of this recogniser."
+                f"are written here, '{tokenizer.symbol(missing[0])}' for one; "
+                "train it with asr train-lm --model of this recogniser."
             )
         model = self.checkpoint.model
         if torch.device(device).type != "cpu":
