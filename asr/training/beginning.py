@@ -41,6 +41,7 @@ def build(recipe: Recipe, cuts: CutSet, earlier: Path | None) -> Checkpoint:
     configuration = recipe.model_configuration()
     if earlier is not None:
         found = model_folder.load(earlier)
+        configuration = may_be_empty(configuration, found.tokenizer.stop, recipe)
         return replace(found, model=as_configured(found.model, configuration, recipe))
     if configuration.front_end.normalization == "global" and configuration.front_end.mean is None:
         configuration = configuration.model_copy(update={"front_end": with_statistics(configuration.front_end, cuts)})
@@ -55,6 +56,7 @@ def build(recipe: Recipe, cuts: CutSet, earlier: Path | None) -> Checkpoint:
         # Another kind of text: the vocabulary, and all that has a row for each token, start anew.
         texts = (supervision.text or "" for cut in cuts for supervision in cut.supervisions)
         vocabulary = CharacterTokenizer.build(texts, configuration.tokenizer)
+    configuration = may_be_empty(configuration, vocabulary.stop, recipe)
     model = Recognizer(configuration, len(vocabulary))
     weights = renamed(parent.model.state_dict(), recipe.initialize_parts)
     own = model.state_dict()
@@ -67,6 +69,15 @@ def build(recipe: Recipe, cuts: CutSet, earlier: Path | None) -> Checkpoint:
     if model.ctc is not None and (other or parent.model.ctc is None):
         model.silence_ctc(built.ctc_tokenizer.blank)
     return built
+
+
+def may_be_empty(configuration: ModelConfiguration, stop: int, recipe: Recipe) -> ModelConfiguration:
+    """A model that is shown silence and noise may end its text at once, which Whisper's search forbids."""
+    decoder = configuration.decoder
+    if decoder is None or not recipe.data.nonspeech:
+        return configuration
+    first = tuple(token for token in decoder.suppressed_at_start if token != stop)
+    return configuration.model_copy(update={"decoder": decoder.model_copy(update={"suppressed_at_start": first})})
 
 
 def as_configured(model: Recognizer, wanted: ModelConfiguration, recipe: Recipe) -> Recognizer:

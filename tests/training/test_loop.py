@@ -278,6 +278,26 @@ def test_fine_tuning_starts_from_the_parent_and_leaves_frozen_parts(recipe: Make
     assert changed == {"decoder", "ctc"}
 
 
+@pytest.mark.parametrize("nonspeech", [0.0, 0.1])
+def test_what_hears_silence_in_training_may_end_its_text_at_once(recipe: Make, nonspeech: float) -> None:
+    """Whisper's search forbids it."""
+    parent = checkpoints.last(loop.train(recipe("parent", training__epochs=1)))
+    assert parent is not None
+    config = parent / model_folder.CONFIGURATION
+    stop = model_folder.load(parent).tokenizer.stop
+    text = config.read_text()
+    assert "suppressed_at_start: []" in text
+    config.write_text(text.replace("suppressed_at_start: []", f"suppressed_at_start: [{stop}, {stop + 1}]"))
+    settings = recipe("child", initialize=str(parent), training__epochs=1, data__nonspeech=nonspeech)
+    loop.train(settings)
+    again = recipe("child", initialize=str(parent), training__epochs=2, data__nonspeech=nonspeech)
+    found = checkpoints.last(loop.train(again, resume=True))
+    assert found is not None
+    decoder = model_folder.load(found).model.configuration.decoder
+    assert decoder is not None
+    assert decoder.suppressed_at_start == ((stop + 1,) if nonspeech else (stop, stop + 1))
+
+
 @pytest.mark.timeout(1500)  # as in tests/test_round.py
 def test_a_tiny_model_learns_its_utterances_by_heart(recipe: Make, tmp_path: Path) -> None:
     settings = recipe(

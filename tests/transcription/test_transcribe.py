@@ -11,6 +11,7 @@ import soundfile
 from typer.testing import CliRunner
 
 import asr
+from asr import pretrained
 from asr.cli import app
 from asr.exceptions import AsrError
 from asr.scoring.errors import count
@@ -76,6 +77,13 @@ def test_a_long_recording_is_cut_in_its_pauses(english: Transcriber, data: Path,
     assert score.total.deletions == score.total.insertions == 0
     covered = [(segment.start, segment.end) for segment in transcript.segments] + list(transcript.removed)
     assert sum(end - start for start, end in covered) == pytest.approx(transcript.duration, abs=0.01)
+
+
+@pytest.mark.parametrize("name", pretrained.names())
+def test_silence_has_no_text_without_a_voice_detector_either(name: str) -> None:
+    model = asr.load(name)
+    silence = np.zeros(3 * 16_000, dtype=np.float32)
+    assert [each.text for each in model.decode([silence, silence[:8000]])] == ["", ""]
 
 
 def test_unknown_models_are_named() -> None:
