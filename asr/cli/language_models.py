@@ -34,9 +34,10 @@ def train_ngrams(
         raise AsrError(f"--minimum-counts '{minimum_counts}': is not a list of whole numbers; write 1,1,2,2.") from error
     tokenizer = None
     if model is not None:
-        from asr.transcription.transcriber import load
+        from asr import pretrained
+        from asr.model.checkpoint import describe
 
-        tokenizer = load(model, "cpu").checkpoint.tokenizer
+        _, tokenizer = describe(pretrained.find(model))
     trained = train(texts, output, order=order, tokenizer=tokenizer, minimum_counts=counts, minimum_word_count=minimum_word_count)
     grams = ", ".join(f"{count:,} of length {size}" for size, count in enumerate(trained.ngrams, start=1))
     print(f"{trained.path}: {trained.sentences:,} sentences, {trained.tokens:,} tokens, n-grams: {grams}")

@@ -108,13 +108,23 @@ def load(folder: Path, device: torch.device | str = "cpu", precision: Precision 
         ConfigurationError: the configuration is not valid.
     """
     folder = Path(folder)
+    settings, tokenizer = describe(folder)
+    model = filled(folder, lambda: Recognizer(settings, len(tokenizer)), precision)
+    return Checkpoint(model.eval().to(device), tokenizer, folder, precision)
+
+
+def describe(folder: Path) -> tuple[ModelConfiguration, CharacterTokenizer | BytePairTokenizer]:
+    """Configuration and tokenizer of a recogniser's checkpoint folder, without its weights.
+
+    Raises:
+        CheckpointError: a file is missing, or it is a language model's.
+        ConfigurationError: the configuration is not valid.
+    """
     check_files(folder)
     if is_language_model(folder):
         raise CheckpointError(f"{folder}: is a language model and no recogniser; give it as --language-model.")
     settings = configuration.load(folder / CONFIGURATION, ModelConfiguration)
-    tokenizer = read_tokens(folder / TOKENS, settings.tokenizer)
-    model = filled(folder, lambda: Recognizer(settings, len(tokenizer)), precision)
-    return Checkpoint(model.eval().to(device), tokenizer, folder, precision)
+    return settings, read_tokens(folder / TOKENS, settings.tokenizer)
 
 
 def check_files(folder: Path) -> None:

@@ -10,10 +10,11 @@ import torch
 
 from asr.exceptions import ConfigurationError
 from asr.model.checkpoint import Checkpoint
+from asr.model.configuration import ModelConfiguration
 from asr.model.decoder import Decoder
 from asr.model.recognizer import Encoded
 from asr.search.options import DecodingOptions
-from asr.text.tokenizer import BytePairTokenizer
+from asr.text.tokenizer import BytePairTokenizer, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -24,21 +25,21 @@ class HeardLanguage:
     probability: float
 
 
-def heard_languages(checkpoint: Checkpoint) -> dict[str, int]:
-    """The languages that the model can tell apart, each with its token.
+def heard_languages(settings: ModelConfiguration, tokenizer: Tokenizer) -> dict[str, int]:
+    """The languages that a model can tell apart, each with its token.
 
     None without a language in the decoder's prompt: English-only models of Whisper have the tokens too, untrained.
     """
-    tokenizer, decoder = checkpoint.tokenizer, checkpoint.model.configuration.decoder
-    if not isinstance(tokenizer, BytePairTokenizer) or decoder is None:
+    if not isinstance(tokenizer, BytePairTokenizer) or settings.decoder is None:
         return {}
     known = tokenizer.languages
-    return known if any(token in decoder.prompt for token in (f"<|{code}|>" for code in known)) else {}
+    return known if any(f"<|{code}|>" in settings.decoder.prompt for code in known) else {}
 
 
 def languages(checkpoint: Checkpoint) -> dict[str, int]:
     """The languages that the model can be asked for, each with its token; none unless it is multilingual."""
-    return heard_languages(checkpoint) if checkpoint.model.configuration.language == "multilingual" else {}
+    settings = checkpoint.model.configuration
+    return heard_languages(settings, checkpoint.tokenizer) if settings.language == "multilingual" else {}
 
 
 @torch.inference_mode()
@@ -53,7 +54,11 @@ def detect_languages(
         among: the languages that it may be; none: all that the model knows.
         handicap: taken off the score of the language that the model was made for, a natural logarithm.
     """
-    known = {code: token for code, token in heard_languages(checkpoint).items() if not among or code in among}
+    known = {
+        code: token
+        for code, token in heard_languages(checkpoint.model.configuration, checkpoint.tokenizer).items()
+        if not among or code in among
+    }
     decoder = cast(Decoder, checkpoint.model.decoder)
     start = checkpoint.tokenizer.identifier(decoder.configuration.prompt[0])
     tokens = torch.full((len(encoded.values), 1), start, device=encoded.values.device)

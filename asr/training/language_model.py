@@ -263,11 +263,10 @@ def _build(recipe: LanguageModelRecipe, texts: list[str], earlier: Path | None) 
             )
         return found
     if recipe.model is not None:
-        parent = model_folder.load(pretrained.find(recipe.model))
-        decoder = parent.model.configuration.decoder
-        start = decoder.prompt[0] if decoder is not None else settings.start
-        settings = settings.model_copy(update={"tokenizer": parent.model.configuration.tokenizer, "start": start})
-        return _new(settings, parent.tokenizer)
+        parent, tokenizer = model_folder.describe(pretrained.find(recipe.model))
+        start = parent.decoder.prompt[0] if parent.decoder is not None else settings.start
+        settings = settings.model_copy(update={"tokenizer": parent.tokenizer, "start": start})
+        return _new(settings, tokenizer)
     if settings.tokenizer.kind != "character":
         raise ConfigurationError(
             f"recipe {recipe.name}: language_model.tokenizer.kind is {settings.tokenizer.kind}, whose vocabulary is not made "

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr import configuration, pretrained
+from asr import pretrained
 from asr.audio import files
 from asr.audio.files import SAMPLE_RATE
 from asr.exceptions import AsrError, ConfigurationError
-from asr.model.checkpoint import CONFIGURATION, TOKENS
-from asr.model.configuration import ModelConfiguration
+from asr.model.checkpoint import describe
+from asr.search.language import heard_languages
 from asr.text.mandarin_writing import Numbers, Script, write_numbers, write_script
 from asr.transcription.recordings import Recording
 from asr.transcription.transcriber import Transcriber
@@ -125,12 +125,8 @@ def load(load_model: Callable[[str], Transcriber], code: str = AUTO) -> Transcri
 
 
 def _tells_apart(name: str, codes: Iterable[str]) -> bool:
-    """Whether an embedded model, which is not loaded, has trained tokens of all these languages."""
-    folder = pretrained.find(name)
-    decoder = configuration.load(folder / CONFIGURATION, ModelConfiguration).decoder
-    tokens = set((folder / TOKENS).read_text(encoding="utf-8").splitlines())
-    wanted = {f"<|{code}|>" for code in codes}
-    return decoder is not None and wanted <= tokens and not wanted.isdisjoint(decoder.prompt)
+    """Whether an embedded model, which is not loaded, hears all these languages."""
+    return set(codes) <= heard_languages(*describe(pretrained.find(name))).keys()
 
 
 def written(transcript: Transcript, numbers: Numbers | None = None, script: Script | None = None) -> Transcript:

@@ -135,7 +135,7 @@ def test_a_multilingual_model_may_have_one_language(whole: Checkpoint) -> None:
     assert chinese.model.configuration.decoder.prompt == ("<|startoftranscript|>", "<|zh|>", "<|transcribe|>", "<|notimestamps|>")
     assert {"<|zh|>", "<|transcribe|>"} <= set(chinese.tokenizer.tokens)
     # It still hears the others, and writes none of their tokens.
-    heard = heard_languages(chinese)
+    heard = heard_languages(chinese.model.configuration, chinese.tokenizer)
     assert len(heard) == 99
     assert set(heard.values()) <= set(chinese.model.configuration.decoder.suppressed)
     english = chinese.tokenizer.identifier("<|en|>")
