@@ -172,6 +172,10 @@ class Encoder(nn.Module):
         Returns:
             (batch, positions, width), zero beyond the lengths, and the lengths int64 (batch,), positions.
         """
+        return self.upper(*self.lower(features, lengths, 0), 0, weights)
+
+    def lower(self, features: Tensor, lengths: Tensor, layers: int) -> tuple[Tensor, Tensor]:
+        """The stem and the first ``layers`` of the layers: features with lengths in frames -> what ``upper`` reads."""
         hidden, lengths = self.stem(features, lengths)
         if self.configuration.scale_embedding:
             hidden = hidden * math.sqrt(hidden.shape[-1])
@@ -181,12 +185,19 @@ class Encoder(nn.Module):
                 # Whisper's published weights hold the positions in half precision, and its output depends on that.
                 positions = positions.half()
             hidden = hidden + positions.to(hidden.dtype)
-        hidden = self.dropout(hidden)
+        return self._through(self.layers[:layers], self.dropout(hidden), lengths, None), lengths
+
+    def upper(self, hidden: Tensor, lengths: Tensor, layers: int, weights: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """All after the first ``layers`` of the layers: (batch, positions, width) with lengths -> as ``forward``."""
+        hidden = self.norm(self._through(self.layers[layers:], hidden, lengths, weights))
+        return torch.where(length_mask(lengths, hidden.shape[1])[..., None], hidden, hidden.new_zeros(())), lengths
+
+    @staticmethod
+    def _through(layers: nn.ModuleList, hidden: Tensor, lengths: Tensor, weights: list[Tensor] | None) -> Tensor:
         valid = length_mask(lengths, hidden.shape[1])
         # An utterance without a single frame still attends to one position: softmax over nothing is not a number.
         attend = length_mask(lengths.clamp(min=1), hidden.shape[1])[:, None, None]
         everything = bool(attend.all())
-        for layer in self.layers:
+        for layer in layers:
             hidden = layer(hidden, valid, None if everything else attend, weights)
-        hidden = self.norm(hidden)
-        return torch.where(valid[..., None], hidden, hidden.new_zeros(())), lengths
+        return hidden

@@ -10,6 +10,7 @@ import numpy as np
 from lhotse import CutSet
 from torch import Tensor
 
+from asr import pretrained
 from asr.audio.features import Filterbank, FilterbankConfiguration, global_statistics
 from asr.corpora.batches import BatchLoader
 from asr.exceptions import TrainingError
@@ -49,7 +50,7 @@ def build(recipe: Recipe, cuts: CutSet, earlier: Path | None) -> Checkpoint:
         texts = (supervision.text or "" for cut in cuts for supervision in cut.supervisions)
         tokenizer = CharacterTokenizer.build(texts, configuration.tokenizer)
         return Checkpoint(Recognizer(configuration, len(tokenizer)), tokenizer)
-    parent = model_folder.load(Path(recipe.initialize))
+    parent = model_folder.load(pretrained.find(recipe.initialize))
     vocabulary: CharacterTokenizer | BytePairTokenizer = parent.tokenizer
     other = configuration.tokenizer.kind != parent.model.configuration.tokenizer.kind
     if other:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from asr import configuration
+from asr import configuration, pretrained
 from asr.audio.augmentation import AugmentationConfiguration
 from asr.configuration import StrictModel
 from asr.exceptions import ConfigurationError
@@ -70,7 +70,9 @@ class TrainingConfiguration(OptimizationConfiguration):
     accumulation: int = Field(1, ge=1, description="batches in an optimiser's step")
     validate_every: int = Field(1, ge=1, description="epochs between validations")
     encoder_cache: str | None = Field(
-        None, description="folder to keep a frozen encoder's output in, computed once; needs learning_rates: {encoder: 0}"
+        None,
+        description="folder to keep what the encoder's frozen layers say in, computed once; needs learning_rates: {encoder: 0}, "
+        "beside which its last layers, as encoder.layers.5, may have other rates",
     )
 
     @field_validator("learning_rates")
@@ -86,7 +88,9 @@ class Recipe(StrictModel):
 
     name: str
     output: str = Field(description="folder of the run: checkpoints, log, curves")
-    initialize: str | None = Field(None, description="checkpoint folder whose weights and vocabulary training starts from")
+    initialize: str | None = Field(
+        None, description="checkpoint folder or embedded model whose weights and vocabulary training starts from"
+    )
     initialize_parts: dict[str, str] = Field(
         default_factory=dict,
         description="prefixes of parameters that start from other ones of ``initialize``, as nonautoregressive.layers: "
@@ -98,9 +102,12 @@ class Recipe(StrictModel):
 
     @model_validator(mode="after")
     def _relative_to_here(self) -> Recipe:
-        if self.initialize is not None and not (Path(self.initialize) / CONFIGURATION).is_file():
-            raise ValueError(f"initialize '{self.initialize}' is not a checkpoint folder; import or train one first")
-        if self.initialize_parts and self.initialize is None:
+        parent = self.initialize
+        if parent is not None and parent not in pretrained.names() and not (Path(parent) / CONFIGURATION).is_file():
+            raise ValueError(
+                f"initialize '{parent}' is neither a checkpoint folder nor an embedded model; import or train one first"
+            )
+        if self.initialize_parts and parent is None:
             raise ValueError("initialize_parts needs the checkpoint folder that the parts are of; set initialize")
         if self.training.encoder_cache is not None:
             if self.training.learning_rates.get("encoder") != 0:
@@ -117,7 +124,7 @@ class Recipe(StrictModel):
         """
         values: dict[str, Any] = {}
         if self.initialize is not None:
-            path = Path(self.initialize) / CONFIGURATION
+            path = pretrained.find(self.initialize) / CONFIGURATION
             values = configuration.load(path, ModelConfiguration).model_dump(mode="json")
         merged = _merge(values, self.model)
         settings = configuration.validate(merged, ModelConfiguration, f"model of recipe {self.name}")

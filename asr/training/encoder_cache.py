@@ -1,12 +1,14 @@
-"""What a frozen encoder says of each utterance, computed once and kept on disk.
+"""What the frozen layers of an encoder say of each utterance, computed once and kept on disk.
 
-An encoder that is not trained says the same in every epoch, and is most of the work where the decoders are small.
+Layers that are not trained, from the features up, say the same in every epoch. They are most of the work where the
+decoders are small.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +17,44 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.corpora.batches import Batch
-from asr.model.recognizer import Encoded, Recognizer
+from asr.exceptions import TrainingError
+from asr.model.recognizer import Recognizer
+
+
+@dataclass(frozen=True)
+class Lower:
+    """What the frozen layers say of a batch: what ``Encoder.upper`` reads, and how many layers that is from.
+
+    ``values`` (batch, positions, width), ``lengths`` int64 (batch,).
+    """
+
+    values: Tensor
+    lengths: Tensor
+    layers: int
 
 
 class EncoderCache:
-    """A folder of encoded utterances in float16, by id; another encoder's are never read.
+    """A folder of what an encoder's lower layers say of utterances, in float16, by id; another encoder's are never read.
 
     Args:
         folder: made if needed; 100 hours of 384 features, 50 a second, are 14 GB.
-        model: whose encoder is frozen.
+        model: whose encoder's stem, and all the layers up to the first that has gradients, are frozen.
+
+    Raises:
+        TrainingError: the stem is trained.
     """
 
     def __init__(self, folder: Path, model: Recognizer) -> None:
+        if any(each.requires_grad for each in model.encoder.stem.parameters()):
+            raise TrainingError("training.encoder_cache: encoder.stem is trained; take it out of training.learning_rates.")
         self._model = model
-        self._folder = folder / _fingerprint(model)
+        self.layers = frozen_layers(model)
+        self._folder = folder / _fingerprint(model, self.layers)
         self._folder.mkdir(parents=True, exist_ok=True)
 
     @torch.no_grad()
-    def encode(self, batch: Batch, device: torch.device) -> Encoded:
-        """The encoder's output of a batch, each utterance encoded alone the first time it comes."""
+    def read(self, batch: Batch, device: torch.device) -> Lower:
+        """What the lower layers say of a batch, each utterance computed alone the first time it comes."""
         training = self._model.encoder.training
         self._model.encoder.eval()
         try:
@@ -41,7 +62,7 @@ class EncoderCache:
         finally:
             self._model.encoder.train(training)
         lengths = torch.tensor([len(values) for values in rows], device=device)
-        return Encoded(pad_sequence(rows, batch_first=True).to(device, torch.float32), lengths)
+        return Lower(pad_sequence(rows, batch_first=True).to(device, torch.float32), lengths, self.layers)
 
     def _row(self, batch: Batch, row: int, device: torch.device) -> Tensor:
         name = hashlib.blake2b(batch.ids[row].encode(), digest_size=16).hexdigest()
@@ -52,8 +73,9 @@ class EncoderCache:
             pass  # not there, or not whole
         length = batch.lengths[row : row + 1].to(device)
         with torch.autocast(device.type, enabled=False):
-            encoded = self._model.encode(batch.waveforms[row : row + 1, : int(length)].to(device), length)
-        values = encoded.values[0].half().cpu()
+            features = self._model.features(batch.waveforms[row : row + 1, : int(length)].to(device), length)
+            hidden, _ = self._model.encoder.lower(*features, self.layers)
+        values = hidden[0].half().cpu()
         # A reader, of another process too, finds a whole file or none.
         temporary = path.with_name(f".{name}-{os.getpid()}.npy")
         np.save(temporary, values.numpy())
@@ -61,11 +83,20 @@ class EncoderCache:
         return values
 
 
-def _fingerprint(model: Recognizer) -> str:
+def frozen_layers(model: Recognizer) -> int:
+    """How many of the encoder's layers, from the features up, have no gradients."""
+    trained = [
+        index for index, layer in enumerate(model.encoder.layers) if any(each.requires_grad for each in layer.parameters())
+    ]
+    return min(trained, default=len(model.encoder.layers))
+
+
+def _fingerprint(model: Recognizer, layers: int) -> str:
     settings = model.configuration
     digest = hashlib.blake2b(digest_size=8)
     digest.update(settings.front_end.model_dump_json().encode() + settings.encoder.model_dump_json().encode())
-    for part in (model.front_end, model.encoder):
+    digest.update(str(layers).encode())
+    for part in (model.front_end, model.encoder.stem, model.encoder.layers[:layers]):
         for name, value in part.state_dict().items():
             digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()

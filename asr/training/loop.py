@@ -145,7 +145,6 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         augmentation=WaveformAugmentation(recipe.data.augmentation),
     )
     held_out = validation_loader(recipe, accelerator)
-    known = EncoderCache(Path(settings.encoder_cache), model) if settings.encoder_cache else None
 
     # Objective, optimiser and schedule.
     spec_augment = SpecAugment(recipe.data.augmentation.spec_augment)
@@ -159,6 +158,8 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         settings.length_weight,
     )
     wrapped, optimizer = accelerator.prepare(objective, make_optimizer(model, settings, settings.learning_rates))
+    # The optimiser knows which of the encoder's layers are not trained.
+    known = EncoderCache(Path(settings.encoder_cache), model) if settings.encoder_cache else None
     batches = loader.count(0)
     steps_in_all = settings.epochs * math.ceil(batches / settings.accumulation)
 
@@ -211,7 +212,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
                 batch = add_nonspeech(batch, recipe.data.nonspeech, random.numpy)
                 seconds += float(batch.lengths.sum()) / 16_000
                 wanted = encoded_targets(checkpoint, batch.texts, batch.lengths, random.torch)
-                encoded = known.encode(batch, accelerator.device) if known else None
+                lower = known.read(batch, accelerator.device) if known else None
                 # Gradients of all ranks are exchanged once a step, with the last batch.
                 with accelerator.no_sync(wrapped) if index < len(group) - 1 else nullcontext(), accelerator.autocast():
                     losses = wrapped(
@@ -219,7 +220,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
                         batch.lengths.to(accelerator.device),
                         moved(wanted, accelerator.device),
                         random.torch,
-                        encoded,
+                        lower,
                     )
                     accelerator.backward(losses.total / len(group))
                 values = (losses.total, losses.attention, losses.ctc, losses.nonautoregressive)

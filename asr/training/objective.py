@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.audio.augmentation import SpecAugment
 from asr.model.checkpoint import Checkpoint
 from asr.model.recognizer import Encoded, Recognizer
+from asr.training.encoder_cache import Lower
 from asr.training.masking import IGNORED, MaskedRows, mask_rows, masked_loss
 
 
@@ -143,15 +144,15 @@ class Objective(nn.Module):
         lengths: Tensor,
         targets: Targets,
         generator: torch.Generator | None = None,
-        encoded: Encoded | None = None,
+        lower: Lower | None = None,
     ) -> Losses:
         """Loss of a padded batch of waveforms float32 (batch, samples) with ``lengths`` in samples.
 
         ``generator`` draws SpecAugment's masks; without it, or in evaluation, features are left as they are.
-        ``encoded`` is the encoder's output, where it is known already.
+        ``lower`` is what the encoder's frozen layers say, where it is known already.
         """
-        if encoded is not None:
-            return self.losses(encoded, targets)
+        if lower is not None:
+            return self.losses(Encoded(*self.model.encoder.upper(lower.values, lower.lengths, lower.layers)), targets)
         with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
             features, frames = self.model.features(waveforms, lengths)
             if self.training and self.spec_augment is not None and generator is not None:

@@ -59,7 +59,7 @@ def test_a_recipe_written_and_read_is_the_same(recipe: Make, tmp_path: Path) -> 
         ({"data__train": []}, "data.train"),
         ({"data__nonspeech": 0.9}, "data.nonspeech"),
         ({"training__precision": "float64"}, "training.precision"),
-        ({"initialize": "/nowhere"}, "not a checkpoint folder"),
+        ({"initialize": "/nowhere"}, "neither a checkpoint folder nor an embedded model"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(recipe: Make, changes: dict[str, object], message: str) -> None:

@@ -278,6 +278,27 @@ def test_fine_tuning_starts_from_the_parent_and_leaves_frozen_parts(recipe: Make
     assert changed == {"decoder", "ctc"}
 
 
+@pytest.mark.parametrize("trained", [(), ("encoder.layers.1", "encoder.norm")])
+def test_what_frozen_layers_say_is_read_and_changes_no_loss(recipe: Make, tmp_path: Path, trained: tuple[str, ...]) -> None:
+    def losses(name: str, **changes: Any) -> list[float]:
+        settings = recipe(
+            name,
+            model__encoder__layers=2,
+            model__encoder__dropout=0.0,
+            model__decoder__dropout=0.0,
+            training__learning_rates={"encoder": 0.0, **dict.fromkeys(trained, 1.0)},
+            **changes,
+        )
+        return [entry["loss"] for entry in log(loop.train(settings), "step")]
+
+    cache = tmp_path / "cache"
+    computed = losses("computed")
+    assert losses("filling", training__encoder_cache=str(cache)) == pytest.approx(computed, rel=2e-3)
+    assert len(list(cache.rglob("*.npy"))) == 8
+    # Not to the last digit: it is kept in half precision.
+    assert losses("reading", training__encoder_cache=str(cache)) == pytest.approx(computed, rel=2e-3)
+
+
 @pytest.mark.parametrize("nonspeech", [0.0, 0.1])
 def test_what_hears_silence_in_training_may_end_its_text_at_once(recipe: Make, nonspeech: float) -> None:
     """Whisper's search forbids it."""
