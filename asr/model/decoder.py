@@ -170,9 +170,10 @@ class Decoder(nn.Module):
             positions = sinusoids_at(steps.places[:, None], hidden.shape[-1])
         hidden = self.dropout(hidden + positions.to(hidden.dtype))
         attend = None if encoded is None or encoded_lengths is None else _mask(encoded_lengths.clamp(min=1), encoded.shape[1])
-        # On a processor utterance by utterance: eight bits would make a step of the last bit by which a batch differs.
-        alone = encoded_lengths is not None and tokens.is_cpu and not torch.is_grad_enabled()
-        lengths = encoded_lengths.clamp(min=1).tolist() if alone and encoded_lengths is not None else None
+        lengths: list[int] | None = None
+        if encoded_lengths is not None and tokens.is_cpu and not torch.is_grad_enabled():
+            # On a processor utterance by utterance: eight bits would make a step of the last bit by which a batch differs.
+            lengths = encoded_lengths.clamp(min=1).tolist()
         attend_to_row = None if steps is None else _mask(steps.places + 1, steps.end)
         valid = None if token_lengths is None else length_mask(token_lengths, tokens.shape[1])
         for index, layer in enumerate(self.layers):

@@ -26,6 +26,7 @@ from asr.model.checkpoint import Storable, Storage
 
 OPTIMIZER, PROGRESS, METRICS = "optimizer.safetensors", "progress.json", "metrics.json"
 _UNFINISHED = ".unfinished-"
+_MOST_SKIPPED_IN_A_ROW = 10
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,22 @@ class Progress:
     skipped_in_a_row: int = 0
     order: str = ""
     precision: str = ""
+
+    def after_step(self, recipe: str, finite: bool, epoch: int, batch: int, order: str, seconds: float) -> Progress:
+        """The place after one more step of a recipe, which was left out if its loss or gradient was not ``finite``.
+
+        Raises:
+            TrainingError: ten steps in a row were left out.
+        """
+        in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        if in_a_row >= _MOST_SKIPPED_IN_A_ROW:
+            raise TrainingError(
+                f"recipe {recipe}: {in_a_row} steps in a row had a loss or gradient that is not finite, the last at step "
+                f"{self.step + 1}; lower training.learning_rate or look at the data."
+            )
+        return Progress(
+            epoch, batch, self.step + 1, seconds, self.skipped + (not finite), in_a_row, order=order, precision=self.precision
+        )
 
 
 def write(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from asr import configuration, pretrained
 from asr.audio.augmentation import AugmentationConfiguration
@@ -15,12 +15,15 @@ from asr.model.checkpoint import CONFIGURATION
 from asr.model.configuration import ModelConfiguration
 from asr.model.language_model import LanguageModelConfiguration
 
+# One path may stand without brackets.
+Paths = Annotated[tuple[str, ...], BeforeValidator(lambda paths: (paths,) if isinstance(paths, str) else paths)]
+
 
 class DataConfiguration(StrictModel):
     """What is trained and validated on, and how it is batched."""
 
-    train: tuple[str, ...] = Field(min_length=1, description="manifests or csv/jsonl tables")
-    validation: tuple[str, ...] = Field(min_length=1)
+    train: Paths = Field(min_length=1, description="manifests or csv/jsonl tables")
+    validation: Paths = Field(min_length=1)
     validation_utterances: int | None = Field(None, ge=1, description="validate on the first so many after shuffling")
     batch_seconds: float = Field(240.0, gt=0, description="audio in a batch, padding included")
     minimum_seconds: float = Field(0.1, ge=0)
@@ -28,11 +31,6 @@ class DataConfiguration(StrictModel):
     workers: int = Field(2, ge=1, description="threads that read and augment audio ahead of use")
     nonspeech: float = Field(0.0, ge=0, le=0.5, description="share of utterances that are silence or noise without text")
     augmentation: AugmentationConfiguration = Field(default_factory=AugmentationConfiguration)  # type: ignore[arg-type]
-
-    @field_validator("train", "validation", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, paths: Any) -> Any:
-        return (paths,) if isinstance(paths, str) else paths
 
 
 class OptimizationConfiguration(StrictModel):
@@ -139,15 +137,10 @@ class Recipe(StrictModel):
 class TextConfiguration(StrictModel):
     """What a language model reads."""
 
-    train: tuple[str, ...] = Field(min_length=1, description="plain text or .gz, one sentence a line")
-    validation: tuple[str, ...] = Field((), description="other text; if left out, lines of the training text are held out")
+    train: Paths = Field(min_length=1, description="plain text or .gz, one sentence a line")
+    validation: Paths = Field((), description="other text; if left out, lines of the training text are held out")
     held_out: int = Field(100, ge=2, description="without validation text, one line of so many is held out")
     batch_tokens: int = Field(8192, ge=1, description="tokens in a batch, padding included")
-
-    @field_validator("train", "validation", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, paths: Any) -> Any:
-        return (paths,) if isinstance(paths, str) else paths
 
 
 class LanguageModelTrainingConfiguration(OptimizationConfiguration):

@@ -37,7 +37,6 @@ from asr.training.texts import lines
 # Lines of similar length are looked for among so many batches' worth of lines that are neighbours in an epoch's order.
 _BATCHES_SORTED = 50
 _IGNORED = -100
-_MOST_SKIPPED_IN_A_ROW = 10
 
 Text = NDArray[np.int32]
 
@@ -150,21 +149,8 @@ def train(recipe: LanguageModelRecipe, report: Callable[[str], None] | None = No
             if finite:
                 optimizer.step()
             optimizer.zero_grad()
-            progress = replace(
-                progress,
-                epoch=epoch,
-                batch=place + 1,
-                order=digest,
-                step=progress.step + 1,
-                seconds=base + time.monotonic() - began,
-                skipped=progress.skipped + (not finite),
-                skipped_in_a_row=0 if finite else progress.skipped_in_a_row + 1,
-            )
-            if progress.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
-                raise TrainingError(
-                    f"recipe {recipe.name}: {_MOST_SKIPPED_IN_A_ROW} steps in a row had a loss or gradient that is not finite, "
-                    f"the last at step {progress.step}; lower training.learning_rate."
-                )
+            seconds = base + time.monotonic() - began
+            progress = progress.after_step(recipe.name, finite, epoch, place + 1, digest, seconds)
             rate, count = settings.learning_rate * factor, int((rows[:, 1:] != _IGNORED).sum())
             log.append(run / "log.jsonl", Step(epoch, progress.step, float(loss.detach()), rate, norm, count))
             late = settings.maximum_hours is not None and progress.seconds > 3600 * settings.maximum_hours

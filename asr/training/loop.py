@@ -37,8 +37,6 @@ from asr.training.objective import Objective, encoded_targets, fits, moved
 from asr.training.optimization import make_optimizer, set_learning_rate
 from asr.training.validation import Validation, validate, validation_loader
 
-_MOST_SKIPPED_IN_A_ROW = 10
-
 
 @dataclass(frozen=True)
 class Step:
@@ -232,21 +230,8 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
             if finite:
                 optimizer.step()
             optimizer.zero_grad()
-            progress = replace(
-                progress,
-                epoch=epoch,
-                batch=first + len(group),
-                order=loader.order(epoch),
-                step=progress.step + 1,
-                seconds=base + time.monotonic() - began,
-                skipped=progress.skipped + (not finite),
-                skipped_in_a_row=0 if finite else progress.skipped_in_a_row + 1,
-            )
-            if progress.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
-                raise TrainingError(
-                    f"recipe {recipe.name}: {_MOST_SKIPPED_IN_A_ROW} steps in a row had a loss or gradient that is not "
-                    f"finite, the last at step {progress.step}; lower training.learning_rate or look at the data."
-                )
+            spent = base + time.monotonic() - began
+            progress = progress.after_step(recipe.name, finite, epoch, first + len(group), loader.order(epoch), spent)
             loss, attention, ctc, masked = totals
             rate = settings.learning_rate * factor
             step = Step(epoch, progress.step, loss, attention, ctc, masked, rate, norm, seconds)
