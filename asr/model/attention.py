@@ -228,7 +228,7 @@ class MultiHeadAttention(nn.Module):
             return_weights: also compute the attention weights, which costs time and memory.
             memory_rows: the row of ``memory`` that each row of ``inputs`` attends to; the same row if None.
             memory_lengths: attend to each row of ``memory`` on its own, to so many of its positions and without ``mask``;
-                unlike the whole batch at once, it gives a row the same bits whatever stands beside it.
+                unlike the whole batch at once, it computes a row alike whatever stands beside it.
 
         Returns:
             The output (batch, length, width), and the weights (batch, heads, length, positions) or None.

@@ -5,8 +5,8 @@ is brought to eight bits by its own largest value when it arrives. Sums are exac
 the same result whatever stands beside it in the batch, which one scale for the whole batch would not give.
 What comes to a layer must not differ in its last bit with the batch either, for rounding would make that a step: on a
 processor the encoder and cross-attention therefore go utterance by utterance, without padding. Greedy texts of 100
-utterances, and their log-probabilities to the last bit, were the same in batches of 1, 4 and 16; before, 6 of the 24
-shortest were other texts in a batch of 16.
+utterances were the same in batches of 1, 4 and 16; before, 6 of the 24 shortest were other texts in a batch of 16. Their
+log-probabilities may still differ in the last digits, by the order in which a processor sums.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Recognizer(nn.Module):
         features = features.to(next(self.encoder.parameters()).dtype)
         if torch.is_grad_enabled() or not features.is_cpu or weights is not None or not len(features):
             return Encoded(*self.encoder(features, lengths, weights))
-        # On a processor one after another, without padding: an utterance has the same bits in any batch.
+        # On a processor one after another, without padding: an utterance is computed alike in any batch.
         frames = lengths.tolist()
         parts = [
             self.encoder(features[row : row + 1, : max(count, 1)], lengths[row : row + 1]) for row, count in enumerate(frames)

@@ -39,5 +39,6 @@ def test_text_does_not_depend_on_neighbours(speech: list[NDArray[np.float32]]) -
             assert found.text == alone[index].text
             assert found.tokens == alone[index].tokens
             if model.checkpoint.precision == "int8":
-                assert found.log_probabilities == alone[index].log_probabilities  # to the last bit
+                # Some processors sum a batch in another order; padding and neighbours would change far more.
+                assert found.log_probabilities == pytest.approx(alone[index].log_probabilities, rel=0, abs=1e-4)
             assert found.score == pytest.approx(alone[index].score, abs=1e-3)
