@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from asr.cli import decoding
-from asr.cli.root import Device, DeviceChoice, app
+from asr.cli.root import INTERRUPTED, Device, DeviceChoice, app
+
+if TYPE_CHECKING:
+    from asr.audio.microphone import Microphone
+    from asr.audio.sources import Samples
+
+_CODES = "Exit code: 0 it was ended by Ctrl-C or --input was heard, 1 it failed, 2 it was not understood, 130 by a second Ctrl-C."
 
 
-@app.command()
+@app.command(epilog=_CODES)
 def listen(
     source: Annotated[
         Path | None,
@@ -25,14 +37,51 @@ def listen(
     decoder: decoding.Decoder = None,
     device: Device = DeviceChoice.auto,
 ) -> None:
-    """Transcribe the microphone: text is printed as sentences end, until Ctrl-C."""
+    """Transcribe the microphone: text is printed as sentences end, until Ctrl-C, and then what was said so far."""
+    from asr.audio.microphone import Microphone
+
+    # Before the model is loaded, so that nobody waits to be told that there is none.
+    heard = Microphone(microphone) if source is None else None
+
     from asr.transcription import listening
     from asr.transcription.transcriber import load
 
     transcriber = load(model, device.value, decoding.options(decoder, None), 1)
-    blocks = listening.microphone(microphone) if source is None else listening.paced(source)
     try:
-        for segment in listening.listen(transcriber, blocks):
-            print(f"[{segment.start:.1f} - {segment.end:.1f}] {segment.text}" if times else segment.text, flush=True)
+        with _until_interrupted() as stop:
+            if heard is not None:
+                blocks = _announced(heard, stop)
+            else:
+                assert source is not None
+                blocks = takewhile(lambda _: not stop.is_set(), listening.paced(source))
+            for segment in listening.listen(transcriber, blocks):
+                print(f"[{segment.start:.1f} - {segment.end:.1f}] {segment.text}" if times else segment.text, flush=True)
+        if heard is not None and heard.losses:
+            print(f"asr: gaps in the sound: {heard.losses}; this computer was too slow or too busy.", file=sys.stderr)
     except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _announced(microphone: Microphone, stop: threading.Event) -> Iterator[Samples]:
+    """The microphone's blocks; when the first one is there, a person is told that what is said now is heard."""
+    for number, block in enumerate(microphone.blocks(stop)):
+        if number == 0:
+            print(f"asr: listening to '{microphone.name}'; Ctrl-C ends.", file=sys.stderr, flush=True)
+        yield block
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, so that what was said is still written; the second one interrupts."""
+    stop = threading.Event()
+
+    def end(*_: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+INTERRUPTED = 130  # the exit code
+
 app = typer.Typer(
     name="asr",
     help="Speech recognition: transcribe audio files, train on recipes, score word error rates.",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli import decoding
-from asr.cli.root import Device, DeviceChoice, Precision, PrecisionChoice, app, precision_for
+from asr.cli.root import INTERRUPTED, Device, DeviceChoice, Precision, PrecisionChoice, app, precision_for
 from asr.exceptions import AsrError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from asr.transcription.transcriber import Transcriber
     from asr.transcription.transcript import Transcript
 
-INTERRUPTED = 130
 _CODES = (
     "Exit code: 0 all was transcribed, 1 something failed and is named on stderr, 2 the command was not understood, "
     "130 interrupted (finished files are complete)."

@@ -294,6 +294,38 @@ def test_listening_on_the_command_line(data: Path) -> None:
     assert time.monotonic() - began > len(samples(data, "weather")) / 16000
 
 
+@pytest.mark.parametrize(("interruptions", "code", "text"), [(1, 0, "Welcome"), (2, 130, "")])
+def test_ctrl_c_ends_listening(
+    interruptions: int, code: int, text: str, english: Transcriber, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = samples(data)[:32000]
+
+    def interrupted(path: Path) -> Iterator[np.ndarray]:
+        yield from (sound[at : at + 1600] for at in range(0, len(sound), 1600))
+        for _ in range(interruptions):
+            signal.raise_signal(signal.SIGINT)
+        yield sound[:1600]
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(listening, "paced", interrupted)
+    monkeypatch.setattr("asr.transcription.transcriber.load", lambda *_: english)
+    result = CliRunner().invoke(app, ["listen", "--input", "interrupted"])
+    assert result.exit_code == code, result.output
+    assert result.stdout.startswith(text)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_was_said_before_a_failure_is_told(english: Transcriber, data: Path) -> None:
+    def failing() -> Iterator[np.ndarray]:
+        yield samples(data)[:32000]
+        raise AudioError("taken away")
+
+    heard = listening.listen(english, failing())
+    assert next(heard).text.startswith("Welcome")
+    with pytest.raises(AudioError, match="taken away"):
+        next(heard)
+
+
 MUTATE = """
 import sys
 from pathlib import Path
