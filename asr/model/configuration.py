@@ -97,12 +97,43 @@ class ConfidenceConfiguration(StrictModel):
     offset: float = 0.0
 
 
+class AlignmentHead(StrictModel):
+    """A head of the decoder's cross-attention that looks at where a token is said."""
+
+    layer: int = Field(ge=0, description="from 0, at the bottom")
+    head: int = Field(ge=0, description="from 0")
+    token: Literal["written", "read"] = Field(
+        "written", description="which token: the one that the step writes, or the one that it has just read"
+    )
+
+
 class DecoderConfiguration(DecoderStackConfiguration):
     """The autoregressive decoder."""
 
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
     prompt: tuple[str, ...] = Field(("<sos>",), min_length=1, description="tokens that every sequence starts with")
     suppressed_at_start: tuple[int, ...] = Field((), description="tokens that are not emitted first")
+    alignment_heads: tuple[AlignmentHead, ...] = Field(
+        (), description="heads that say when each word was said where there is no CTC head; the last layer's if left out"
+    )
+
+    @model_validator(mode="after")
+    def _has_heads(self) -> DecoderConfiguration:
+        for each in self.alignment_heads:
+            if each.layer >= self.layers or each.head >= self.heads:
+                raise ValueError(
+                    f"alignment_heads has head {each.head} of layer {each.layer}, but there are {self.heads} heads in "
+                    f"{self.layers} layers; count both from 0"
+                )
+        return self
+
+    def aligning(self) -> tuple[AlignmentHead, ...]:
+        """The heads that say when each word was said: those that are named, or all of the last layer.
+
+        The last layer is the nearest to what is written, and its heads look at the token to be written in all models that
+        were measured; further down some look at the token that was read.
+        """
+        return self.alignment_heads or tuple(AlignmentHead(layer=self.layers - 1, head=head) for head in range(self.heads))
 
 
 LengthWay = Literal["predictor", "row", "ctc"]

@@ -1,4 +1,4 @@
-"""Long recordings, start-up and times of words: what is measured rather than asserted.
+"""Long recordings and start-up: what is measured rather than asserted.
 
 ``pytest tests/benchmarks/test_transcription.py -s`` prints the figures; ``ASR_MODEL`` names another model than ``en``.
 """
@@ -14,17 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
-import torch
 
 import asr
 from asr.audio import files
 from asr.audio.segmentation import SpeechSegmenter
 from asr.audio.voice_activity import VoiceDetector
-from asr.transcription.timestamps import Grid, ctc_times, orderly, sounding
 from asr.transcription.transcript import Transcript
-from asr.transcription.words import spans
 
 MODEL = os.environ.get("ASR_MODEL", "en")
 RATE = 16000
@@ -104,41 +100,3 @@ def test_cold_start(data: Path) -> None:
     for name, times in (("imports", imports), ("asr transcribe, 4.6 s of speech", whole)):
         clock, processor = min(times)
         print(f"\n{name}: {clock:.2f} s by the clock, {processor:.2f} s of processor time")
-
-
-def test_word_times_at_known_joins(corpora: Path) -> None:
-    """The first word of an utterance begins and the last one ends where the sound does, to 30 dB below the loudest 20 ms.
-
-    With and without the silence at a word's ends, whose trimming goes by the sound as well: the second figure is the model's.
-    """
-    transcriber = asr.load(MODEL)
-    checkpoint = transcriber.checkpoint
-    if checkpoint.model.ctc is None:
-        pytest.skip(f"{MODEL} has no CTC head")
-    transcripts = dict(
-        line.split(maxsplit=1)
-        for path in sorted((corpora / "LibriSpeech" / "dev-extra").rglob("*.trans.txt"))
-        for line in path.read_text(encoding="utf-8").splitlines()
-    )
-    differences: dict[str, list[float]] = {"as written": [], "before trimming": []}
-    for path in sorted((corpora / "LibriSpeech" / "dev-extra").rglob("*.opus"))[::12]:
-        samples = files.read(path)
-        power = np.convolve(samples**2, np.ones(320) / 320, "same")
-        loud = np.flatnonzero(power > 1e-3 * power.max())
-        start, end = loud[0] / RATE, loud[-1] / RATE
-        text = transcripts[path.stem].lower()
-        words = spans(text)
-        with torch.inference_mode():
-            encoded, _ = transcriber._encode([samples])
-            grid = Grid.of(checkpoint.model, len(samples) / RATE, int(encoded.lengths[0]))
-            scores = checkpoint.model.ctc_log_probabilities(encoded)[0, : grid.positions]
-        times = ctc_times(scores, checkpoint.ctc_tokenizer, text, words, grid)
-        assert times is not None
-        plain = orderly(times, len(samples) / RATE)
-        for name, found in (("as written", sounding(plain, samples)), ("before trimming", plain)):
-            differences[name] += [abs(found[0][0] - start), abs(found[-1][1] - end)]
-    for name, each in differences.items():
-        print(
-            f"\n{len(each)} known word edges, {name}: median {1000 * np.median(each):.0f} ms, "
-            f"90th percentile {1000 * np.quantile(each, 0.9):.0f} ms"
-        )

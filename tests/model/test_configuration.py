@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from asr import configuration
 from asr.exceptions import ConfigurationError
-from asr.model.configuration import DecoderConfiguration, ModelConfiguration
+from asr.model.configuration import AlignmentHead, DecoderConfiguration, ModelConfiguration
 
 
 @given(st.lists(st.integers(0, 40)) | st.sets(st.integers(0, 40)).map(sorted))
@@ -37,4 +37,18 @@ def test_ranges_and_lists_are_read(tmp_path: Path) -> None:
 def test_what_is_no_range_is_refused(tokens: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(f"decoder: {{suppressed: {tokens}}}")
     with pytest.raises(ConfigurationError, match=r"decoder\.suppressed"):
+        configuration.load(tmp_path / "config.yaml", ModelConfiguration)
+
+
+def test_heads_that_align_are_the_named_ones_or_the_last_layers() -> None:
+    decoder = DecoderConfiguration(layers=3, heads=2)
+    assert [(each.layer, each.head, each.token) for each in decoder.aligning()] == [(2, 0, "written"), (2, 1, "written")]
+    named = (AlignmentHead(layer=1, head=1, token="read"), AlignmentHead(layer=2, head=0))
+    assert DecoderConfiguration(layers=3, heads=2, alignment_heads=named).aligning() == named
+
+
+@pytest.mark.parametrize("head", ["{layer: 2, head: 0}", "{layer: 0, head: 4}"])
+def test_a_head_that_is_not_there_is_refused(head: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"decoder: {{layers: 2, heads: 4, alignment_heads: [{head}]}}")
+    with pytest.raises(ConfigurationError, match="there are 4 heads in 2 layers; count both from 0"):
         configuration.load(tmp_path / "config.yaml", ModelConfiguration)
