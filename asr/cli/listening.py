@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from asr.cli import decoding
-from asr.cli.root import INTERRUPTED, Device, DeviceChoice, app
+from asr.cli.root import INTERRUPTED, Device, DeviceChoice, app, imports
 
 if TYPE_CHECKING:
     from asr.audio.microphone import Microphone
@@ -43,8 +43,9 @@ def listen(
     # Before the model is loaded, so that nobody waits to be told that there is none.
     heard = Microphone(microphone) if source is None else None
 
-    from asr.transcription import listening
-    from asr.transcription.transcriber import load
+    with imports():
+        from asr.transcription import listening
+        from asr.transcription.transcriber import load
 
     transcriber = load(model, device.value, decoding.options(decoder, None), 1)
     try:

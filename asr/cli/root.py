@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Annotated
 
@@ -48,6 +51,24 @@ def precision_for(precision: PrecisionChoice, device: DeviceChoice) -> str:
         if message := slow_bfloat16(precision.value, choose_device(device.value)):
             print(f"asr: --precision bfloat16: {message}", file=sys.stderr)
     return precision.value
+
+
+@contextmanager
+def imports() -> Iterator[None]:
+    """Around the imports of a command that should answer soon.
+
+    They make a quarter of a million objects that stay. To search them for garbage, again and again meanwhile and once more
+    at the exit, was a seventh of what it takes to transcribe a sentence.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @app.callback()

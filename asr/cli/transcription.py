@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli import decoding
-from asr.cli.root import INTERRUPTED, Device, DeviceChoice, Precision, PrecisionChoice, app, precision_for
+from asr.cli.root import INTERRUPTED, Device, DeviceChoice, Precision, PrecisionChoice, app, imports, precision_for
 from asr.exceptions import AsrError
 
 if TYPE_CHECKING:
@@ -103,8 +103,9 @@ def transcribe(
 
     With --output-dir, what is already there and not older than its recording is skipped.
     """
-    from asr.transcription import formats, languages, outputs, recordings
-    from asr.transcription.transcriber import load
+    with imports():
+        from asr.transcription import formats, languages, outputs, recordings
+        from asr.transcription.transcriber import load
 
     wanted = formats.parse(output_format)
     if bool(paths) == (watch is not None):

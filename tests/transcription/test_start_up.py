@@ -17,3 +17,13 @@ def test_transcribing_imports_nothing_that_it_does_not_use(data: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_is_imported_is_not_searched_for_garbage(data: Path) -> None:
+    program = (
+        "import gc\nfrom asr.cli import app\n"
+        f"app(['transcribe', {str(data / 'welcome.wav')!r}, '--language', 'en'], standalone_mode=False)\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 10 * len(gc.get_objects()))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert result.stdout.splitlines()[-1] == "True True"
