@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,3 +28,16 @@ def test_what_is_imported_is_not_searched_for_garbage(data: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout.splitlines()[-1] == "True True"
+
+
+def test_threads_wait_asleep_unless_told_otherwise() -> None:
+    program = (
+        "import os, sys\nimport asr.cli\n"
+        "asr.cli.app = lambda: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)\nasr.cli.main()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given, used in ({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"):
+        result = subprocess.run(
+            [sys.executable, "-c", program], env=environment | given, capture_output=True, text=True, check=True, timeout=60
+        )
+        assert result.stdout.split() == [used, "False"]
