@@ -1,6 +1,6 @@
 """Arithmetic of a loaded model: float32, bfloat16, or linear layers in eight bits.
 
-In eight bits a weight matrix has one scale for each row (as ``checkpoint.save`` stores it), and every position's vector
+In eight bits a weight matrix has one scale for each row (as ``storage.pack`` stores it), and every position's vector
 is brought to eight bits by its own largest value when it arrives. Sums are exact integers. A position therefore gets
 the same result whatever stands beside it in the batch, which one scale for the whole batch would not give.
 What comes to a layer must not differ in its last bit with the batch either, for rounding would make that a step: on a
@@ -20,6 +20,7 @@ from asr.exceptions import ConfigurationError
 from asr.model.attention import MultiHeadAttention
 from asr.model.device import has_bfloat16_units
 from asr.model.recognizer import Recognizer
+from asr.model.storage import eight_bits
 
 Precision = Literal["float32", "bfloat16", "int8"]
 TrainingPrecision = Literal["float32", "bfloat16"]
@@ -57,20 +58,6 @@ def choose_for_training(precision: str, device: str) -> TrainingPrecision:
     if precision == "auto":
         return "bfloat16" if has_bfloat16_units(device) else "float32"
     return cast(TrainingPrecision, precision)
-
-
-def quantize_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eight bits for each weight and one scale for each row; the largest weight of a row becomes 127.
-
-    Args:
-        matrix: (rows, columns).
-
-    Returns:
-        int8 (rows, columns) and float32 (rows,); their product is the matrix, rounded.
-    """
-    matrix = matrix.float()
-    scale = torch.maximum(matrix.amax(dim=1), -matrix.amin(dim=1)).clamp(min=1e-12) / 127
-    return (matrix / scale[:, None]).round_().to(torch.int8), scale
 
 
 class QuantizedLinear(nn.Module):
@@ -129,12 +116,11 @@ def quantize(model: Recognizer, stored: dict[str, Tensor]) -> None:
 
     Args:
         model: its own weights are not read.
-        stored: weights by name, float or int8 with ``.scale``; those that are used are taken out.
+        stored: weights by name, as a file holds them; those that are used are taken out.
     """
 
     def take(name: str) -> tuple[Tensor, Tensor]:
-        matrix, scale = stored.pop(name), stored.pop(f"{name}.scale", None)
-        return (matrix, scale.float()) if scale is not None else quantize_rows(matrix)
+        return eight_bits(stored.pop(name), stored.pop(f"{name}.scale", None))
 
     def linear(*names: str) -> QuantizedLinear:
         parts = [take(f"{name}.weight") for name in names]

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from asr import configuration as settings
 from asr.exceptions import CheckpointError, TrainingError
 from asr.model import checkpoint as model_folder
-from asr.model.checkpoint import Storable, Storage
+from asr.model.checkpoint import Storable
+from asr.model.storage import Storage
 
 OPTIMIZER, PROGRESS, METRICS = "optimizer.safetensors", "progress.json", "metrics.json"
 _UNFINISHED = ".unfinished-"

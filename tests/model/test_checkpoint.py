@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from asr.audio.features import FilterbankConfiguration
 from asr.exceptions import CheckpointError, ConfigurationError
-from asr.model.checkpoint import Checkpoint, Storage, load, pack, save, unpack
+from asr.model.checkpoint import Checkpoint, load, save
 from asr.model.configuration import DecoderConfiguration, EncoderConfiguration, ModelConfiguration
 from asr.model.recognizer import Recognizer
+from asr.model.storage import Storage, eight_bits, pack, quantize_rows, unpack
 from asr.text.tokenizer import CharacterTokenizer
 
 STORAGES: list[Storage] = ["float32", "float16", "int8", "int6"]
@@ -138,6 +139,18 @@ def test_six_bits_of_whole_steps_are_exact(numbers: list[int], step: float) -> N
     word = int.from_bytes(bytes(packed["matrix"][1, :3].tolist()), "little")
     assert [(word >> 6 * place & 63) - 32 for place in range(4)] == [round(float(v) / step) for v in matrix[1, :4]]
     assert torch.equal(unpack(packed)["matrix"], matrix)
+
+
+@pytest.mark.parametrize("kept", ["float16", "int8", "int6"])
+def test_eight_bits_are_the_same_some_rows_at_a_time(kept: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = torch.randn(21, 128, generator=torch.Generator().manual_seed(0))
+    packed = pack({"matrix": matrix}, kept)
+    expected = quantize_rows(unpack(packed)["matrix"])
+    for count in (128, 5 * 128 + 3, 1 << 18):
+        monkeypatch.setattr("asr.model.storage._AT_ONCE", count)
+        rows, scale = eight_bits(packed["matrix"], packed.get("matrix.scale"))
+        assert torch.equal(rows, expected[0])
+        torch.testing.assert_close(scale, expected[1], rtol=1e-6 if kept == "int8" else 0, atol=0)
 
 
 def test_a_ctc_head_may_have_characters_of_its_own(original: Checkpoint, tmp_path: Path) -> None:

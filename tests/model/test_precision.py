@@ -10,11 +10,12 @@ from torch.testing import assert_close
 
 from asr.exceptions import ConfigurationError
 from asr.model import checkpoint as model_folder
-from asr.model import precision
+from asr.model import precision, storage
 from asr.model.checkpoint import Checkpoint
 from asr.model.configuration import DecoderConfiguration, EncoderConfiguration, ModelConfiguration
-from asr.model.precision import QuantizedEmbedding, QuantizedLinear, choose, quantize_rows
+from asr.model.precision import QuantizedEmbedding, QuantizedLinear, choose
 from asr.model.recognizer import Recognizer
+from asr.model.storage import quantize_rows
 from asr.text.tokenizer import CharacterTokenizer
 
 needs_eight_bits = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs FBGEMM (x86)")
@@ -87,12 +88,10 @@ def scores(model: Recognizer) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("block", ["transformer", "conformer"])
-@pytest.mark.parametrize("storage", ["float32", "int8"])
+@pytest.mark.parametrize("stored", ["float32", "int8"])
 @pytest.mark.parametrize("name", ["bfloat16", pytest.param("int8", marks=needs_eight_bits)])
-def test_a_model_in_another_precision(
-    name: precision.Precision, storage: model_folder.Storage, block: str, tmp_path: Path
-) -> None:
-    model_folder.save(checkpoint(block), tmp_path, "", storage)
+def test_a_model_in_another_precision(name: precision.Precision, stored: storage.Storage, block: str, tmp_path: Path) -> None:
+    model_folder.save(checkpoint(block), tmp_path, "", stored)
     exact, other = model_folder.load(tmp_path).model, model_folder.load(tmp_path, precision=name).model
     for expected, found in zip(scores(exact), scores(other), strict=True):
         assert found.dtype == torch.float32
@@ -108,7 +107,7 @@ def test_stored_rows_are_used_as_they_are(tmp_path: Path, monkeypatch: pytest.Mo
     def refuse(matrix: torch.Tensor) -> None:
         raise AssertionError("rounded again")
 
-    monkeypatch.setattr(precision, "quantize_rows", refuse)
+    monkeypatch.setattr(storage, "quantize_rows", refuse)
     assert model_folder.load(tmp_path, precision="int8").model.decoder is not None
 
 
