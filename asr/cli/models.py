@@ -66,7 +66,7 @@ def import_whisper(
 
 @app.command(name="adapt-vocabulary")
 def adapt_vocabulary(
-    model: Annotated[Path, typer.Argument(help="Checkpoint folder of a model with byte pairs.", show_default=False)],
+    model: Annotated[str, typer.Argument(help="Embedded model or checkpoint folder with byte pairs.", show_default=False)],
     output: Annotated[Path, typer.Option(help="Checkpoint folder to write.", show_default=False)],
     words: Annotated[
         Path | None,
@@ -90,8 +90,8 @@ def adapt_vocabulary(
 
     if sum(choice is not None for choice in (words, like, characters)) != 1:
         raise typer.BadParameter("give one of --words, --like and --characters", param_hint="--words")
-    whole = checkpoint.load(model)
-    if language is not None and characters is None:
+    whole = checkpoint.load(pretrained.find(model))
+    if language is not None:
         whole = vocabulary.for_language(whole, language)
     if words is not None:
         adapted = vocabulary.prune(whole, vocabulary.read_counts(words), size)
@@ -99,10 +99,10 @@ def adapt_vocabulary(
         adapted = vocabulary.prune_like(whole, checkpoint.load(pretrained.find(like)))
     else:
         assert characters is not None
-        language = language or "zh"
-        prompt = [f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]
-        adapted = vocabulary.to_characters(whole, vocabulary.read_characters(characters), language, prompt)
-    checkpoint.save(adapted, output, f"# {output.name}\n\n{model.name} with {len(adapted.tokenizer):,} tokens.\n", "float16")
+        adapted = vocabulary.to_characters(whole, vocabulary.read_characters(characters))
+    checkpoint.save(
+        adapted, output, f"# {output.name}\n\n{Path(model).name} with {len(adapted.tokenizer):,} tokens.\n", "float16"
+    )
     print(output)
 
 

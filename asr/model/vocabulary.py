@@ -107,19 +107,15 @@ def for_language(checkpoint: Checkpoint, language: str) -> Checkpoint:
     return _with_embedding(checkpoint, settings, tokenizer, embedding)
 
 
-def to_characters(
-    checkpoint: Checkpoint, characters: Iterable[str], language: str, prompt: Iterable[str] = (), ctc: bool = True
-) -> Checkpoint:
+def to_characters(checkpoint: Checkpoint, characters: Iterable[str], ctc: bool = True) -> Checkpoint:
     """Teach a decoder of byte pairs to write characters.
 
-    A character that is one byte pair keeps that pair's embedding; any other starts as the mean of its pieces.
+    A character that is one byte pair keeps that pair's embedding; any other starts as the mean of its pieces. So do the
+    special tokens of the prompt: ``<|zh|>`` becomes ``<zh>``.
 
     Args:
         checkpoint: a model with byte pairs.
         characters: the new vocabulary, without special tokens.
-        language: of the text, a code such as ``zh``.
-        prompt: special tokens that the decoder is prompted with after the start token, as ``<|zh|>``; they become
-            ``<zh>`` and keep their embeddings.
         ctc: put a CTC head over the same characters on the encoder.
 
     Raises:
@@ -129,14 +125,14 @@ def to_characters(
     if not isinstance(tokenizer, BytePairTokenizer) or decoder is None:
         raise CheckpointError("only a model whose decoder writes byte pairs can be taught characters; import one of Whisper's.")
     embedding: Tensor = checkpoint.model.state_dict()["decoder.token_embedding.weight"]
-    prompt = tuple(prompt)
+    prompt = decoder.prompt[1:]
     letters = sorted(set(characters) - {" "})
     tokens = [BLANK, UNKNOWN, START, STOP, *(f"<{token.strip('<|>')}>" for token in prompt), SPACE, *letters]
 
     def piece(text: str) -> Tensor:
         return embedding[tokenizer.encode(text)].mean(dim=0)
 
-    start = embedding[tokenizer.identifier("<|startoftranscript|>")]
+    start = embedding[tokenizer.identifier(decoder.prompt[0])]
     stop = embedding[tokenizer.stop]
     rows = [
         torch.zeros_like(stop),
@@ -157,7 +153,6 @@ def to_characters(
     settings = checkpoint.model.configuration.model_copy(
         update={
             "decoder": changed,
-            "language": language,
             "ctc": ctc,
             "ctc_characters": None,
             "tokenizer": checkpoint.model.configuration.tokenizer.model_copy(
@@ -211,9 +206,11 @@ def _lines(path: Path) -> list[str]:
 def _with_embedding(
     checkpoint: Checkpoint, settings: ModelConfiguration, tokenizer: BytePairTokenizer | CharacterTokenizer, embedding: Tensor
 ) -> Checkpoint:
-    """The same model with other rows of its embedding; a CTC head that it did not have is new and says blank."""
+    """The same model with other rows of its embedding; a CTC head of other tokens, or of none before, is new and says blank."""
     model = Recognizer(ModelConfiguration.model_validate(settings.model_dump()), len(tokenizer))
     weights = dict(checkpoint.model.state_dict())
+    if settings.ctc_characters != checkpoint.model.configuration.ctc_characters:
+        weights = {name: value for name, value in weights.items() if not name.startswith("ctc.")}
     weights["decoder.token_embedding.weight"] = embedding
     own = model.state_dict()
     model.load_state_dict({**own, **{name: value for name, value in weights.items() if name in own}})

@@ -97,8 +97,7 @@ def test_pruning_like_another(whole: Checkpoint, pruned: Checkpoint) -> None:
 
 
 def test_characters_start_from_their_byte_pairs(whole: Checkpoint, tmp_path: Path) -> None:
-    prompt = ["<|zh|>", "<|transcribe|>", "<|notimestamps|>"]
-    model = to_characters(whole, "机器学习py", "zh", prompt)
+    model = to_characters(for_language(whole, "zh"), "机器学习py")
     save(model, tmp_path, "# card\n")
     model = load(tmp_path)
     tokenizer = model.tokenizer
@@ -146,11 +145,21 @@ def test_a_multilingual_model_may_have_one_language(whole: Checkpoint) -> None:
 
 
 def test_characters_have_no_byte_pairs_to_prune(whole: Checkpoint) -> None:
-    model = to_characters(whole, "机器学习", "zh")
+    model = to_characters(whole, "机器学习")
     with pytest.raises(CheckpointError, match="byte pairs"):
         prune(model, WORDS, 300)
     with pytest.raises(CheckpointError, match="byte pairs"):
-        to_characters(model, "机器学习", "zh")
+        to_characters(model, "机器学习")
+
+
+def test_a_ctc_head_of_other_characters_starts_anew(whole: Checkpoint) -> None:
+    settings = whole.model.configuration.model_copy(update={"ctc": True, "ctc_characters": " ab"})
+    torch.manual_seed(0)
+    letters = to_characters(Checkpoint(Recognizer(settings, len(whole.tokenizer)), whole.tokenizer), "abc")
+    assert letters.model.configuration.ctc_characters is None
+    assert letters.model.ctc is not None
+    assert letters.model.ctc.out_features == len(letters.tokenizer)
+    assert not letters.model.ctc.weight.any()
 
 
 def test_files_of_words_and_characters(tmp_path: Path) -> None:
