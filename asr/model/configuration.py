@@ -113,6 +113,13 @@ class DecoderConfiguration(DecoderStackConfiguration):
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
     prompt: tuple[str, ...] = Field(("<sos>",), min_length=1, description="tokens that every sequence starts with")
     suppressed_at_start: tuple[int, ...] = Field((), description="tokens that are not emitted first")
+    no_speech_threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="probability of the stop token at the start from which on the text is empty, and below which it is not; "
+        "null: the text is empty where no other has a better score",
+    )
     alignment_heads: tuple[AlignmentHead, ...] = Field(
         (), description="heads that say when each word was said where there is no CTC head; the last layer's if left out"
     )

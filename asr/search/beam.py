@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asr.model.decoder import Decoder
 from asr.model.recognizer import Encoded, Recognizer
-from asr.search.bounds import Heard, length_bound, repetition, shortest_text, without_stop
+from asr.search.bounds import Heard, length_bound, repetition, shortest_text, silent_or_not, without_stop
 from asr.search.greedy import forbidden_tokens
 from asr.search.hypothesis import FinishReason, Hypothesis
 from asr.search.scorers import PrefixScorer
@@ -122,6 +122,8 @@ def beam_search(
         logits = decoder(tokens, encoded.values, encoded.lengths, cache, last_only=True)[:, -1]
         spoken = (logits + (forbidden if length > 1 else forbidden_first)).log_softmax(dim=-1)
         short = [length <= memories[owner].shortest for owner in owners]
+        if length == 1:
+            spoken = silent_or_not(spoken, tokenizer.stop, settings.no_speech_threshold, short)
         spoken = without_stop(spoken, tokenizer.stop, short)
         values, candidates = _candidates(spoken, width, tokenizer.stop)
         goes_on = candidates != tokenizer.stop

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from asr.audio.files import SAMPLE_RATE
@@ -43,6 +44,26 @@ def without_stop(spoken: Tensor, stop: int, short: Sequence[bool]) -> Tensor:
     spoken = spoken.clone()
     spoken[[row for row, each in enumerate(short) if each], stop] = float("-inf")
     return spoken
+
+
+def silent_or_not(spoken: Tensor, stop: int, threshold: float | None, short: Sequence[bool]) -> Tensor:
+    """Log-probabilities (rows, vocabulary) of the first token in which a text is empty from ``threshold`` on, and only then.
+
+    Whether anything is said is asked of the decoder before what is said, as Whisper asks for its probability of no
+    speech (Radford et al. 2022, section 4.5): against the many beginnings of a text that is hard to hear, the stop token
+    wins though it is improbable, and against one hallucination it loses. What is not forbidden keeps its log-probability.
+
+    Args:
+        spoken: log-probabilities.
+        stop: the stop token.
+        threshold: its least probability where nothing is said; None: it is a token like any other.
+        short: of each row, whether its text may not be empty.
+    """
+    if threshold is None:
+        return spoken
+    silent = (spoken[:, stop].exp() >= threshold) & ~torch.tensor(short, device=spoken.device)
+    stops = torch.arange(spoken.shape[1], device=spoken.device) == stop
+    return spoken.masked_fill(stops != silent[:, None], float("-inf"))
 
 
 def repetition(tokens: Sequence[int], heard: Heard | None = None) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asr.model.decoder import Decoder
 from asr.model.recognizer import Encoded, Recognizer
-from asr.search.bounds import Heard, length_bound, repetition, shortest_text, without_stop
+from asr.search.bounds import Heard, length_bound, repetition, shortest_text, silent_or_not, without_stop
 from asr.search.hypothesis import FinishReason, Hypothesis
 from asr.text.tokenizer import Tokenizer
 
@@ -63,6 +63,8 @@ def greedy_search(
         logits = decoder(tokens, encoded.values, encoded.lengths, cache, last_only=True)[:, -1]
         log_probabilities = (logits + (forbidden if step else forbidden_first)).log_softmax(dim=-1)
         short = [step < shortest[utterance] for utterance in active]
+        if step == 0:
+            log_probabilities = silent_or_not(log_probabilities, tokenizer.stop, settings.no_speech_threshold, short)
         best, chosen = without_stop(log_probabilities, tokenizer.stop, short).max(dim=-1)
         tokens = chosen[:, None]
         for utterance, token, score in zip(active, chosen.tolist(), best.tolist(), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -51,6 +52,38 @@ def test_normalised_by_length_the_best_is_still_found(exponent: float) -> None:
         scores = {text: toy.decoder_score(model, utterance, text) / (len(text) + 1) ** exponent for text in toy.every_text()}
         assert best.tokens == max(scores, key=lambda text: scores[text])
         assert best.score == pytest.approx(max(scores.values()), abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, EVERYTHING])
+@pytest.mark.parametrize("share", [0.999, 1.001])
+def test_a_text_is_empty_from_the_threshold_on_and_only_then(share: float, size: int) -> None:
+    model = toy.recognizer(3)
+    encoded = toy.encoded()
+    assert model.decoder is not None
+    empty = [math.exp(toy.decoder_score(model, toy.one(encoded, row), ())) for row in range(3)]
+    settings = model.decoder.configuration
+    model.decoder.configuration = settings.model_copy(update={"no_speech_threshold": share * sorted(empty)[1]})
+    options = DecodingOptions("autoregressive", beam_size=size, beam_threshold=1e9)
+    for row, best in enumerate(decode(model, toy.TOKENIZER, encoded, SAMPLES, options)):
+        assert (best.tokens == ()) == (empty[row] >= share * sorted(empty)[1])
+        assert best.finish_reason == "stop" or size == 1
+        scores = {text: toy.decoder_score(model, toy.one(encoded, row), text) for text in toy.every_text() if text}
+        if best.tokens and size > 1:
+            assert best.tokens == max(scores, key=lambda text: scores[text])
+        # What is forbidden at the start takes no probability from the others.
+        assert best.score == pytest.approx(math.log(empty[row]) if not best.tokens else scores.get(best.tokens, best.score))
+
+
+def test_the_shortest_text_goes_before_the_threshold() -> None:
+    model = toy.recognizer(3)
+    assert model.decoder is not None
+    model.decoder.configuration = model.decoder.configuration.model_copy(update={"no_speech_threshold": 1e-9})
+    for size in (1, 4):
+        assert not any(
+            each.tokens for each in decode(model, toy.TOKENIZER, toy.encoded(), SAMPLES, DecodingOptions(beam_size=size))
+        )
+        options = DecodingOptions(beam_size=size, minimum_length=0.5)
+        assert all(each.tokens for each in decode(model, toy.TOKENIZER, toy.encoded(), SAMPLES, options))
 
 
 @pytest.mark.parametrize("seed", range(6))
