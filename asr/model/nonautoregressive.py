@@ -9,6 +9,7 @@ language model, Ghazvininejad et al. 2019), so that the search can ask again for
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -20,6 +21,9 @@ from asr.model.attention import KeyValueCache
 from asr.model.configuration import NonautoregressiveConfiguration
 from asr.model.decoder import DecoderLayer, DecoderWeights
 from asr.model.layers import length_mask, sinusoids
+
+# A token's sound is looked for so near its place, 0.1 s where a position is 20 ms; what is further off is a pause.
+_REACH = 5
 
 
 class LengthPredictor(nn.Module):
@@ -56,6 +60,26 @@ class LengthPredictor(nn.Module):
         deviation = self.spread.float().exp() * (centre.detach() + 1).sqrt()
         lengths = torch.arange(self.maximum + 1, device=rates.device)
         return (-0.5 * ((lengths - centre) / deviation).square()).log_softmax(dim=-1)
+
+
+def rates_around(places: Sequence[int], positions: int) -> Tensor:
+    """Tokens that each position holds where CTC says each token at one place: float32 (positions,).
+
+    A token lasts from half-way to the one before it to half-way to the one after it, at most ``_REACH`` positions to
+    each side, and all its positions hold equal parts of it. (CTC's alignment as the first guess of a non-autoregressive
+    decoder: Fan et al. 2021, CASS-NAT, section 3.2.)
+
+    Args:
+        places: position of each token, each after the one before.
+        positions: of the encoder's output.
+    """
+    rates = torch.zeros(positions)
+    for number, place in enumerate(places):
+        begin = (places[number - 1] + place + 1) // 2 if number else 0
+        end = (place + places[number + 1] + 1) // 2 if number + 1 < len(places) else positions
+        begin, end = max(begin, place - _REACH), min(end, place + _REACH + 1)
+        rates[begin:end] = 1 / (end - begin)
+    return rates
 
 
 def integrate_and_fire(encoded: Tensor, rates: Tensor, size: int, lengths: Tensor | None = None) -> Tensor:

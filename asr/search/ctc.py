@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 
 from asr.model.recognizer import Encoded, Recognizer
 from asr.search.hypothesis import Hypothesis
 from asr.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Spike:
+    """A token of a path: the best of the positions that say it in a row, and its log-probability there."""
+
+    token: int
+    place: int
+    log_probability: float
+
+
+def spikes(path: Sequence[int], log_probabilities: Sequence[float], blank: int) -> list[Spike]:
+    """The tokens of a path (positions,): repetitions are one, blanks are none.
+
+    Args:
+        path: token of each position.
+        log_probabilities: its log-probability there.
+        blank: the blank token.
+    """
+    found: list[Spike] = []
+    for place, (token, value) in enumerate(zip(path, log_probabilities, strict=True)):
+        if token == blank:
+            continue
+        again = place > 0 and path[place - 1] == token
+        if not again:
+            found.append(Spike(token, place, value))
+        elif value > found[-1].log_probability:
+            found[-1] = Spike(token, place, value)
+    return found
 
 
 @torch.inference_mode()

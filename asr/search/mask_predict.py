@@ -16,8 +16,9 @@ from torch import Tensor
 
 from asr.model.configuration import LengthWay
 from asr.model.layers import length_mask
-from asr.model.nonautoregressive import NonautoregressiveDecoder
+from asr.model.nonautoregressive import NonautoregressiveDecoder, rates_around
 from asr.model.recognizer import Encoded, Recognizer
+from asr.search.ctc import spikes
 from asr.search.hypothesis import FinishReason, Hypothesis
 from asr.text.tokenizer import Tokenizer
 
@@ -89,7 +90,7 @@ def mask_predict_search(
     predictor = decoder.length_predictor
     rates = predictor.rates(encoded.values, encoded.lengths) if predictor is not None else None
     if way == "ctc":
-        rows = ctc_rows(model, tokenizer, encoded, bounds, ctc_threshold)
+        rows, rates = ctc_rows(model, tokenizer, encoded, bounds, ctc_threshold)
     elif way == "row":
         rows = hidden_rows(bounds, None, tokenizer.stop)
     else:
@@ -146,36 +147,28 @@ def hidden_rows(bounds: Tensor, texts: Tensor | None, stop: int) -> Rows:
     )
 
 
-def ctc_rows(model: Recognizer, tokenizer: Tokenizer, encoded: Encoded, bounds: Tensor, threshold: float) -> Rows:
+def ctc_rows(model: Recognizer, tokenizer: Tokenizer, encoded: Encoded, bounds: Tensor, threshold: float) -> tuple[Rows, Tensor]:
     """Rows from CTC's greedy path: its tokens where it is sure of them, hidden where not (Higuchi et al. 2020, section 3.3).
 
-    A token's probability is the highest of the positions that say it in a row.
+    A token's probability is the highest of the positions that say it in a row. Also returns how much of a token each
+    position holds, float32 (batch, positions), by ``rates_around``.
     """
     scores, paths = model.ctc_log_probabilities(encoded).max(dim=-1)
-    tokens: list[list[int]] = []
-    values: list[list[float]] = []
-    for path, score, length in zip(paths.tolist(), scores.tolist(), encoded.lengths.tolist(), strict=True):
-        text: list[int] = []
-        sure: list[float] = []
-        for place in range(length):
-            again = place > 0 and path[place] == path[place - 1]
-            if path[place] == tokenizer.blank:
-                continue
-            if again:
-                sure[-1] = max(sure[-1], score[place])
-            else:
-                text.append(path[place])
-                sure.append(score[place])
-        tokens.append(text)
-        values.append(sure)
-    texts = torch.tensor([len(text) for text in tokens], device=bounds.device).minimum(bounds)
+    found = [
+        spikes(path[:length], score[:length], tokenizer.blank)
+        for path, score, length in zip(paths.tolist(), scores.tolist(), encoded.lengths.tolist(), strict=True)
+    ]
+    texts = torch.tensor([len(text) for text in found], device=bounds.device).minimum(bounds)
     rows = hidden_rows(bounds, texts[:, None], tokenizer.stop)
     known, log_probabilities = rows.tokens.clone(), rows.log_probabilities.clone()
-    for row, (text, sure, size) in enumerate(zip(tokens, values, texts.tolist(), strict=True)):
-        known[row, :size] = torch.tensor(text[:size], dtype=known.dtype)
-        log_probabilities[row, :size] = torch.tensor(sure[:size])
+    rates = torch.zeros(encoded.values.shape[:2])
+    for row, (text, size, length) in enumerate(zip(found, texts.tolist(), encoded.lengths.tolist(), strict=True)):
+        known[row, :size] = torch.tensor([each.token for each in text[:size]], dtype=known.dtype)
+        log_probabilities[row, :size] = torch.tensor([each.log_probability for each in text[:size]])
+        rates[row, :length] = rates_around([each.place for each in text[:size]], length)
     unsure = log_probabilities.exp() < threshold
-    return replace(rows, tokens=known, log_probabilities=log_probabilities, hidden=rows.hidden & unsure)
+    rows = replace(rows, tokens=known, log_probabilities=log_probabilities, hidden=rows.hidden & unsure)
+    return rows, rates.to(bounds.device)
 
 
 def refine(

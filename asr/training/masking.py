@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.model.configuration import NonautoregressiveConfiguration
-from asr.model.nonautoregressive import NonautoregressiveDecoder
+from asr.model.nonautoregressive import NonautoregressiveDecoder, rates_around
 from asr.model.recognizer import Encoded
+from asr.search.ctc import spikes
 
 IGNORED = -100
 
@@ -90,14 +91,48 @@ def mask_rows(
     )
 
 
+def spoken_rates(log_probabilities: Tensor, lengths: Tensor, labels: Tensor, label_lengths: Tensor, blank: int) -> Tensor:
+    """How much of a token each position holds by CTC's alignment of the text, float32 (batch, positions); no gradient.
+
+    Args:
+        log_probabilities: of the CTC head, (batch, positions, tokens).
+        lengths: int64 (batch,), positions of each utterance.
+        labels: int64 (sum of lengths,), the texts end to end; each fits into its positions.
+        label_lengths: int64 (batch,).
+        blank: the blank token.
+    """
+    from torchaudio.functional import forced_align
+
+    log_probabilities = log_probabilities.detach().float().cpu()
+    rates = torch.zeros(log_probabilities.shape[:2])
+    texts = torch.split(labels.cpu(), label_lengths.tolist())
+    for row, (text, length) in enumerate(zip(texts, lengths.tolist(), strict=True)):
+        if len(text):
+            path, scores = forced_align(log_probabilities[row : row + 1, :length], text[None].int(), blank=blank)
+            places = [spike.place for spike in spikes(path[0].tolist(), scores[0].tolist(), blank)]
+            rates[row, :length] = rates_around(places, length)
+    return rates.to(lengths.device)
+
+
 def masked_loss(
-    decoder: NonautoregressiveDecoder, encoded: Encoded, rows: MaskedRows, label_smoothing: float, length_weight: float
+    decoder: NonautoregressiveDecoder,
+    encoded: Encoded,
+    rows: MaskedRows,
+    label_smoothing: float,
+    length_weight: float,
+    spoken: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy of the hidden tokens, and ``length_weight`` times that of the texts' lengths; a float32 scalar."""
+    """Cross-entropy of the hidden tokens, and ``length_weight`` times that of the texts' lengths; a float32 scalar.
+
+    ``spoken``, the result of ``spoken_rates``, says where the tokens are; the length predictor learns to say the same.
+    Without it the decoder is given the predictor's own guess.
+    """
     rates = acoustic = None
     if decoder.length_predictor is not None:
         rates = decoder.length_predictor.rates(encoded.values, encoded.lengths)
-        if decoder.acoustic is not None:
+        if decoder.acoustic is not None and spoken is not None:
+            acoustic = decoder.acoustic_embedding(encoded.values, spoken, rows.inputs.shape[1], None)
+        elif decoder.acoustic is not None:
             # Where the length is not known, neither is what the rates should sum up to.
             wanted = torch.where(rows.known, rows.texts, rates.detach().sum(dim=1))
             acoustic = decoder.acoustic_embedding(encoded.values, rates, rows.inputs.shape[1], wanted)
@@ -110,4 +145,7 @@ def masked_loss(
         log_probabilities = decoder.length_predictor(rates)
         longest = rows.texts.clamp(max=decoder.length_predictor.maximum)
         loss = loss + length_weight * F.nll_loss(log_probabilities, longest)
+        if spoken is not None:
+            apart = (rates - spoken).abs().sum(dim=1) / rows.texts.clamp(min=1)
+            loss = loss + length_weight * apart.mean()
     return loss

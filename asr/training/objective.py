@@ -18,7 +18,7 @@ from asr.audio.augmentation import SpecAugment
 from asr.model.checkpoint import Checkpoint
 from asr.model.recognizer import Encoded, Recognizer
 from asr.training.encoder_cache import Lower
-from asr.training.masking import IGNORED, MaskedRows, mask_rows, masked_loss
+from asr.training.masking import IGNORED, MaskedRows, mask_rows, masked_loss, spoken_rates
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,7 @@ class Objective(nn.Module):
     def losses(self, encoded: Encoded, targets: Targets) -> Losses:
         """Loss of the encoder's output against the targets."""
         attention = ctc = masked = torch.zeros((), device=encoded.values.device)
+        spoken = None
         if self.model.decoder is not None and self.ctc_weight < 1:
             logits = self.model.decoder(targets.inputs, encoded.values, encoded.lengths, token_lengths=targets.lengths)
             asked = targets.outputs != IGNORED
@@ -179,6 +180,10 @@ class Objective(nn.Module):
                     reduction="sum",
                 )
             ctc = total / targets.label_lengths.sum().clamp(min=1)
+            if targets.rows is not None and self.model.configuration.ctc_characters is None:
+                spoken = spoken_rates(
+                    log_probabilities.transpose(0, 1), encoded.lengths, targets.labels, targets.label_lengths, self.blank
+                )
         weight = self.ctc_weight
         if self.model.decoder is None:
             # What is not autoregressive has nothing to share with.
@@ -188,7 +193,7 @@ class Objective(nn.Module):
         total = (1 - weight) * attention + weight * ctc
         second = self.model.nonautoregressive
         if second is not None and targets.rows is not None and self.nonautoregressive_weight > 0:
-            masked = masked_loss(second, encoded, targets.rows, self.label_smoothing, self.length_weight)
+            masked = masked_loss(second, encoded, targets.rows, self.label_smoothing, self.length_weight, spoken)
             total = total + self.nonautoregressive_weight * masked
         return Losses(total, attention, ctc, masked)
 

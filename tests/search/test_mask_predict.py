@@ -15,7 +15,7 @@ from torch import Tensor
 from asr.exceptions import ConfigurationError
 from asr.model.checkpoint import Checkpoint
 from asr.model.configuration import EncoderConfiguration, ModelConfiguration, NonautoregressiveConfiguration
-from asr.model.nonautoregressive import NonautoregressiveDecoder
+from asr.model.nonautoregressive import NonautoregressiveDecoder, integrate_and_fire, rates_around
 from asr.model.recognizer import Encoded, Recognizer
 from asr.search.decoding import decode
 from asr.search.hypothesis import Hypothesis
@@ -73,15 +73,21 @@ def one_of(encoded: Encoded, row: int) -> Encoded:
     return Encoded(encoded.values[row : row + 1, : encoded.lengths[row]], encoded.lengths[row : row + 1])
 
 
-def plain(model: Recognizer, encoded: Encoded, known: list[int | None], iterations: int) -> list[tuple[int, float]]:
-    """Mask-predict of one text of known length, token by token in plain Python; ``known`` is what stays."""
+def plain(
+    model: Recognizer, encoded: Encoded, known: list[int | None], iterations: int, rates: Tensor | None = None
+) -> list[tuple[int, float]]:
+    """Mask-predict of one text of known length, token by token in plain Python; ``known`` is what stays.
+
+    ``rates`` are what each position holds of a token, those of the length predictor unless given.
+    """
     decoder = second(model)
     asked = [place for place, token in enumerate(known) if token is None]
     tokens = [TOKENIZER.start if token is None else token for token in known]
     probabilities = [0.0] * len(tokens)
     embedding = None
     if decoder.length_predictor is not None:
-        rates = decoder.length_predictor.rates(encoded.values, encoded.lengths)
+        if rates is None:
+            rates = decoder.length_predictor.rates(encoded.values, encoded.lengths)
         embedding = decoder.acoustic_embedding(encoded.values, rates, len(tokens) + 1, torch.tensor([len(tokens)]))
     for iteration in range(iterations):
         count = math.floor(len(asked) * (iterations - iteration) / iterations)
@@ -265,24 +271,50 @@ def test_likely_lengths_are_the_most_probable_ones_within_the_bound(
         assert {float(values[size]) for size in found} == {float(values[size]) for size in expected}
 
 
+def nearest(places: list[int], positions: int) -> list[int | None]:
+    """The token whose place is nearest to each position, the later of two; None beyond five positions."""
+    found: list[int | None] = []
+    for position in range(positions):
+        distances = {token: abs(place - position) for token, place in enumerate(places)}
+        token = min(distances, key=lambda each: (distances[each], -each), default=None)
+        found.append(token if token is not None and distances[token] <= 5 else None)
+    return found
+
+
+@given(data=st.data(), positions=st.integers(1, 60))
+def test_positions_hold_equal_parts_of_the_token_that_is_nearest(data: st.DataObject, positions: int) -> None:
+    places = sorted(data.draw(st.sets(st.integers(0, positions - 1))))
+    near = nearest(places, positions)
+    expected = [1 / near.count(token) if token is not None else 0.0 for token in near]
+    rates = rates_around(places, positions)
+    assert rates.tolist() == pytest.approx(expected)
+    values = torch.randn(1, positions, 4)
+    fired = integrate_and_fire(values, rates[None], len(places))[0]
+    for token in range(len(places)):
+        own = [position for position in range(positions) if near[position] == token]
+        torch.testing.assert_close(fired[token], values[0, own].mean(dim=0), atol=1e-4, rtol=1e-4)
+
+
 def test_tokens_that_ctc_is_sure_of_stay() -> None:
     model = recognizer(2)
     encoded, samples = random_encoded()
     assert model.ctc is not None
     bounds = torch.tensor([second(model).longest_text(int(count)) for count in samples])
-    rows = ctc_rows(model, TOKENIZER, encoded, bounds, threshold=0.4)
+    rows, rates = ctc_rows(model, TOKENIZER, encoded, bounds, threshold=0.4)
     kept = hidden = 0
     for row, (path, length) in enumerate(
         zip(model.ctc_log_probabilities(encoded).detach(), encoded.lengths.tolist(), strict=True)
     ):
         text: list[list[float]] = []
         before = None
-        for position in path[:length]:
+        places: list[int] = []
+        for place, position in enumerate(path[:length]):
             probability, token = position.exp().max(dim=-1)
             if token != before and token != TOKENIZER.blank:
                 text.append([int(token), float(probability)])
-            elif token == before and token != TOKENIZER.blank:
-                text[-1][1] = max(text[-1][1], float(probability))
+                places.append(place)
+            elif token == before and token != TOKENIZER.blank and float(probability) > text[-1][1]:
+                text[-1][1], places[-1] = float(probability), place
             before = token
         size = int(rows.texts[row]) if rows.texts is not None else -1
         assert size == len(text) <= int(bounds[row])
@@ -290,12 +322,16 @@ def test_tokens_that_ctc_is_sure_of_stay() -> None:
         seen = [None if unknown else token for token, unknown in zip(rows.tokens[row].tolist(), rows.hidden[row], strict=True)]
         assert seen[:size] == known
         kept, hidden = kept + sum(token is not None for token in known), hidden + known.count(None)
+        near = nearest(places, length)
+        parts = torch.tensor([[1 / near.count(token) if token is not None else 0.0 for token in near]])
+        torch.testing.assert_close(rates[row, :length], parts[0])
+        assert not rates[row, length:].any()
         for iterations in (1, 3):
             (found,) = mask_predict_search(
                 model, TOKENIZER, one_of(encoded, row), samples[row : row + 1], iterations, "ctc", ctc_threshold=0.4
             )
             with torch.no_grad():
-                expected = plain(model, one_of(encoded, row), known, iterations)
+                expected = plain(model, one_of(encoded, row), known, iterations, parts)
             assert list(found.tokens) == [token for token, _ in expected]
     assert kept > 3
     assert hidden > 3

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.model.configuration import NonautoregressiveConfiguration
-from asr.model.nonautoregressive import NonautoregressiveDecoder
+from asr.model.nonautoregressive import NonautoregressiveDecoder, rates_around
 from asr.model.recognizer import Encoded
-from asr.training.masking import IGNORED, mask_rows, masked_loss
+from asr.training.masking import IGNORED, mask_rows, masked_loss, spoken_rates
 
 MASK, STOP = 2, 3
 
@@ -122,3 +122,41 @@ def test_it_learns_rows_by_heart() -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert sum(losses[-10:]) / 10 < 0.15 * sum(losses[:10]) / 10
+
+
+def test_ctc_says_where_the_tokens_are() -> None:
+    """Of spikes that leave no doubt, and with a text that is not the most probable."""
+    scores = torch.full((2, 12, 4), -20.0)
+    scores[..., 0] = 0.0
+    for place, token in ((2, 1), (3, 1), (7, 2), (10, 3)):
+        scores[0, place, token] = 5.0 + place
+    scores[1, 4, 2] = 5.0
+    log_probabilities = scores.log_softmax(dim=-1).requires_grad_()
+    lengths, labels = torch.tensor([12, 6]), torch.tensor([1, 2, 3, 3])
+    rates = spoken_rates(log_probabilities, lengths, labels, torch.tensor([3, 1]), blank=0)
+    assert not rates.requires_grad
+    assert rates.sum(dim=1).tolist() == pytest.approx([3, 1])
+    # The first is at 3, the better of its two; the next begin half-way.
+    assert rates[0].tolist() == pytest.approx([1 / 5] * 5 + [1 / 4] * 4 + [1 / 3] * 3)
+    assert not rates[1, 6:].any()
+    assert not spoken_rates(log_probabilities, lengths, labels[:0], torch.tensor([0, 0]), blank=0).any()
+
+
+def test_what_ctc_says_is_read_and_learned() -> None:
+    torch.manual_seed(0)
+    decoder = NonautoregressiveDecoder(configuration(lengths=("predictor",), acoustic_embedding=True), 32, 10)
+    assert decoder.length_predictor is not None
+    encoded = Encoded(torch.randn(1, 9, 32), torch.tensor([9]))
+    rows = mask_rows([[4, 5]], [4], decoder.configuration, MASK, STOP, None)
+    spoken = rates_around([1, 6], 9)[None]
+    plain, told, elsewhere = (
+        masked_loss(decoder, encoded, rows, 0.0, 0.1, rates) for rates in (None, spoken, rates_around([1, 2], 9)[None])
+    )
+    assert len({float(each.detach()) for each in (plain, told, elsewhere)}) == 3
+    optimizer = torch.optim.Adam(decoder.parameters(), 1e-2)
+    for _ in range(200):
+        optimizer.zero_grad()
+        masked_loss(decoder, encoded, rows, 0.0, 1.0, spoken).backward()
+        optimizer.step()
+    rates = decoder.length_predictor.rates(encoded.values, encoded.lengths).detach()
+    torch.testing.assert_close(rates, spoken, atol=0.05, rtol=0)
