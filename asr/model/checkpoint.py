@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -20,7 +20,7 @@ from asr.exceptions import CheckpointError
 from asr.model.configuration import ModelConfiguration
 from asr.model.precision import Precision, quantize, to_bfloat16
 from asr.model.recognizer import Recognizer
-from asr.model.storage import Storage, fits, pack, unpack
+from asr.model.storage import Storage, fits, pack, unpack, write_tensors
 from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer, read_tokens, write_tokens
 
 WEIGHTS, CONFIGURATION, TOKENS, CARD = "model.safetensors", "config.yaml", "tokens.txt", "README.md"
@@ -84,7 +84,7 @@ def save(
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu() for name, value in checkpoint.model.state_dict().items()}
-    save_file(pack(weights, storage), folder / WEIGHTS, metadata={"format": "pt"})
+    write_tensors(pack(weights, storage), folder / WEIGHTS, metadata={"format": "pt"})
     configuration.dump(checkpoint.model.configuration, folder / CONFIGURATION)
     write_tokens(checkpoint.tokenizer.tokens, folder / TOKENS)
     (folder / CARD).write_text(card, encoding="utf-8")

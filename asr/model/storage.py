@@ -5,14 +5,28 @@ Such a tensor ``name`` is int8 or, four weights in three bytes, uint8; ``name.sc
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 Storage = Literal["float32", "float16", "int8", "int6"]
 _GROUP = 64
 _AT_ONCE = 1 << 18  # weights
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file that whoever may read the files beside it may read.
+
+    safetensors gives the file to its owner alone: a colleague, or the account of a service, could not load the model.
+    """
+    save_file(tensors, path, metadata=metadata)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def pack(weights: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:

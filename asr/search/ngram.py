@@ -14,10 +14,10 @@ from typing import IO, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from asr.exceptions import CheckpointError
+from asr.model.storage import write_tensors
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 _MANY = 255  # children of an n-gram that do not fit one byte
@@ -124,7 +124,7 @@ def write(model: Ngrams, path: Path) -> None:
             tensors[f"children.{size - 1}"] = children.clamp(max=_MANY).to(torch.uint8)
             tensors[f"children.{size - 1}.many"] = children[children >= _MANY].to(torch.int32)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={"kind": "ngrams", "order": str(model.order), "unit": model.unit})
+    write_tensors(tensors, path, metadata={"kind": "ngrams", "order": str(model.order), "unit": model.unit})
 
 
 def _into_bins(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from asr import configuration as settings
 from asr.exceptions import CheckpointError, TrainingError
 from asr.model import checkpoint as model_folder
 from asr.model.checkpoint import Storable
-from asr.model.storage import Storage
+from asr.model.storage import Storage, write_tensors
 
 OPTIMIZER, PROGRESS, METRICS = "optimizer.safetensors", "progress.json", "metrics.json"
 _UNFINISHED = ".unfinished-"
@@ -130,7 +130,7 @@ def _write(
     temporary = folder.parent / f"{_UNFINISHED}{folder.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     model_folder.save(checkpoint, temporary, card)
-    save_file(optimizer, temporary / OPTIMIZER)
+    write_tensors(optimizer, temporary / OPTIMIZER)
     (temporary / PROGRESS).write_text(json.dumps(asdict(progress), indent=1), encoding="utf-8")
     if metrics is not None:
         (temporary / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -222,3 +223,13 @@ def test_counts_of_parameters_cover_the_model(original: Checkpoint) -> None:
     counts = original.model.parameter_counts()
     assert set(counts) == {"encoder", "decoder", "ctc"}
     assert sum(counts.values()) == sum(parameter.numel() for parameter in original.model.parameters())
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_weights_can_be_read_by_whom_the_other_files_can(original: Checkpoint, mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        save(original, tmp_path / "model", "# A card\n")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == {0o666 & ~mask}
