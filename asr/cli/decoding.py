@@ -37,8 +37,14 @@ Decoder = Annotated[
 BeamSize = Annotated[int | None, typer.Option(min=1, help="Texts that are followed at a time; 1 is greedy.", show_default=False)]
 CtcWeight = Annotated[float | None, typer.Option(min=0, max=1, help="Share of CTC in a joint score.", show_default=False)]
 LengthBonus = Annotated[float | None, typer.Option(help="Added to the score for each token.", show_default=False)]
-
-
+LengthNormalization = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Texts are compared by score / length ** this; 1 where a beam stops early.",
+        show_default=False,
+    ),
+]
 MinimumLength = Annotated[
     float, typer.Option(min=0, help="Tokens for each position of the encoder before which the decoder cannot end a text.")
 ]

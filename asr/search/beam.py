@@ -55,11 +55,16 @@ class _Utterance:
     cut: list[Hypothesis] = field(default_factory=list)  # ended by a bound; they count only if none ended by itself
 
     def is_done(self, running: Sequence[float], length: int, gain: float, options: BeamOptions) -> bool:
-        """Whether no text of the beam can become one of the n best, or enough have ended."""
-        if not running or len(self.finished) >= options.size:
+        """Whether no text of the beam can become one of the n best, or as many as the beam has have ended and are better."""
+        if not running or (options.size == 1 and self.finished):
             return True
         if len(self.finished) < options.n_best:
             return False
+        # A text that ended too early does not count: a decoder that was trained with smoothed labels gives every token, and so
+        # the stop token, a little.
+        now = max(running) / float((length + 1) ** options.length_normalization)
+        if sum(each.score >= now for each in self.finished) >= options.size:
+            return True
         worst = sorted((each.score for each in self.finished), reverse=True)[options.n_best - 1]
         # A score only falls, but for what a token can gain; divided by the length it is highest at one of the ends.
         best = max(running) + gain * (self.bound - length)

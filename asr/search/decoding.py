@@ -120,7 +120,7 @@ def decode(
                 n_best=n_best,
                 threshold=options.beam_threshold,
                 length_bonus=options.length_bonus or 0.0,
-                length_normalization=options.length_normalization,
+                length_normalization=options.length_normalization or 0.0,
                 decoder_weight=1 - ctc_weight if options.decoder == "joint" else 1.0,
                 minimum_length=options.minimum_length,
             )

@@ -21,7 +21,7 @@ DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 _NEED_DECODER = ("autoregressive", "joint", "rescoring")
 _NEED_CTC = ("joint", "rescoring", "ctc", "ctc-beam")
 _GREEDY = ("autoregressive", "ctc")
-_DEFAULTS = DecodingConfiguration(ctc_weight=0.3, length_bonus=0.0, language_model_weight=0.3)
+_DEFAULTS = DecodingConfiguration(ctc_weight=0.3, length_bonus=0.0, length_normalization=0.0, language_model_weight=0.3)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class DecodingOptions:
         beam_threshold: texts whose score is so much below the best of their length are dropped.
         ctc_weight: share of CTC in a joint score.
         length_bonus: added to a text's score for each token.
-        length_normalization: texts are compared by score / (tokens + 1) ** this.
+        length_normalization: texts of ``autoregressive`` and ``joint`` are compared by score / (tokens + 1) ** this. With 0 a
+            beam over a decoder alone that was trained with smoothed labels finds a text of one letter the best, since the
+            stop token has a little everywhere; with 1 Whisper's counts on through a long vowel.
         minimum_length: a text of the decoder has so many tokens for each of the encoder's positions at least.
         iterations: passes of the non-autoregressive decoder.
         length_by: what says how long its text is: predictor, row or ctc; None: the first that it was trained for.
@@ -66,7 +68,7 @@ class DecodingOptions:
     beam_threshold: float = 8.0
     ctc_weight: float | None = None
     length_bonus: float | None = None
-    length_normalization: float = 0.0
+    length_normalization: float | None = None
     minimum_length: float = 0.0
     iterations: int = 4
     length_by: LengthWay | None = None
@@ -115,6 +117,9 @@ class DecodingOptions:
             raise ConfigurationError(f"CTC weight {ctc_weight} is not a share; give a number from 0 to 1.")
         if not 0 <= self.minimum_length < float("inf"):
             raise ConfigurationError(f"minimum length {self.minimum_length} is not possible; give tokens a position, as 0.05.")
+        normalization = choose("length_normalization")
+        if normalization < 0:
+            raise ConfigurationError(f"length normalization {normalization} is below 0; give 0 or more.")
         weight = choose("language_model_weight")
         if weight < 0:
             raise ConfigurationError(f"language model weight {weight} is below 0; give 0 or more.")
@@ -134,6 +139,7 @@ class DecodingOptions:
             beam_size=max(beam_size, self.n_best),
             ctc_weight=ctc_weight,
             length_bonus=choose("length_bonus"),
+            length_normalization=normalization,
             language_model=language_model,
             language_model_weight=weight,
         )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from asr.exceptions import ConfigurationError
+from asr.model.configuration import DecodingConfiguration
 from asr.model.recognizer import Encoded
 from asr.search.beam import BeamOptions, beam_search
 from asr.search.decoding import decode
@@ -84,6 +87,44 @@ def test_the_shortest_text_goes_before_the_threshold() -> None:
         )
         options = DecodingOptions(beam_size=size, minimum_length=0.5)
         assert all(each.tokens for each in decode(model, toy.TOKENIZER, toy.encoded(), SAMPLES, options))
+
+
+class SmoothedSpeller:
+    """Writes a text and then stops; at every step the others, and most of them the stop token, have a little."""
+
+    gain = 0.0
+
+    def __init__(self, text: Sequence[int], rows: int) -> None:
+        self.text, self.said = text, [0] * rows
+
+    def score(self, candidates: Tensor) -> Tensor:
+        wanted = torch.tensor([[*self.text, toy.TOKENIZER.stop][min(said, len(self.text))] for said in self.said])
+        little = torch.full(candidates.shape, math.log(0.01), dtype=torch.float64)
+        little = little.masked_fill(candidates == toy.TOKENIZER.stop, math.log(0.05))
+        return little.masked_fill(candidates == wanted[:, None], math.log(0.9))
+
+    def advance(self, rows: Tensor, tokens: Tensor) -> None:
+        self.said = [self.said[row] + 1 for row in rows.tolist()]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_texts_that_stop_at_once_do_not_end_the_search(size: int) -> None:
+    model, samples = toy.recognizer(0, longest=20), [160_000] * 2
+    encoded = Encoded(torch.randn(2, 40, 32), torch.tensor([40, 40]))
+    text = (5, 6) * 4
+    options = BeamOptions(size, length_normalization=1.0, decoder_weight=0.0)
+    scorers = [(1.0, SmoothedSpeller(text, 2))]
+    for (best,) in beam_search(model, toy.TOKENIZER, encoded, samples, options, scorers=scorers):
+        assert (best.tokens, best.finish_reason) == (text, "stop")
+        assert best.score == pytest.approx(math.log(0.9))
+
+
+def test_a_model_may_choose_to_normalise_by_length() -> None:
+    model = toy.recognizer(0)
+    assert DecodingOptions("autoregressive").resolved(model).length_normalization == 0
+    model.configuration = model.configuration.model_copy(update={"decoding": DecodingConfiguration(length_normalization=1.0)})
+    assert DecodingOptions().resolved(model).length_normalization == 1
+    assert DecodingOptions(length_normalization=0.5).resolved(model).length_normalization == 0.5
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -182,6 +223,10 @@ def test_joint_search_needs_one_vocabulary() -> None:
 
 def test_impossible_values_are_refused() -> None:
     model = toy.recognizer(0)
-    for wrong in (replace(DecodingOptions("joint"), beam_size=-1), replace(DecodingOptions("joint"), ctc_weight=1.5)):
+    for wrong in (
+        replace(DecodingOptions("joint"), beam_size=-1),
+        replace(DecodingOptions("joint"), ctc_weight=1.5),
+        DecodingOptions("joint", length_normalization=-1.0),
+    ):
         with pytest.raises(ConfigurationError):
             wrong.resolved(model)

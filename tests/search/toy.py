@@ -17,13 +17,13 @@ SPOKEN = tuple(range(4, len(TOKENIZER)))  # space, a, b
 LONGEST = 4
 
 
-def recognizer(seed: int) -> Recognizer:
-    """A random model that says at most four characters."""
+def recognizer(seed: int, longest: int = LONGEST) -> Recognizer:
+    """A random model that says at most so many characters."""
     torch.manual_seed(seed)
     model = Recognizer(
         ModelConfiguration(
             encoder=EncoderConfiguration(layers=1, width=32, feed_forward=64),
-            decoder=DecoderConfiguration(layers=1, feed_forward=64, maximum_length=LONGEST + 1, suppressed=(0, 1, 2)),
+            decoder=DecoderConfiguration(layers=1, feed_forward=64, maximum_length=longest + 1, suppressed=(0, 1, 2)),
         ),
         len(TOKENIZER),
     )
