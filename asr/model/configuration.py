@@ -122,7 +122,7 @@ class DecoderConfiguration(DecoderStackConfiguration):
         "null: the text is empty where no other has a better score",
     )
     alignment_heads: tuple[AlignmentHead, ...] = Field(
-        (), description="heads that say when each word was said where there is no CTC head; the last layer's if left out"
+        (), description="heads that say when each word was said; if left out the CTC head, or without one the last layer's"
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,8 @@
-"""When each word was said: the final text is laid over the sound by CTC, or by cross-attention where there is no CTC head.
+"""When each word was said: the final text is laid over the sound by CTC, or by cross-attention.
+
+A text that the decoder wrote is aligned by cross-attention where the model names the heads for it or has no CTC head. With
+named heads it is the better way: on four speakers of dev-extra the 90th percentile of en's difference from known edges of words
+was 150 ms in speech joined with short pauses or none and 44 ms with its own silence, by CTC 189 and 127 ms.
 
 CTC: the most probable way in which the text's characters pass through the positions (torchaudio's forced alignment,
 Kürzinger et al. 2020). Cross-attention: each token looks at where it is said; the path of the tokens through the attention
@@ -34,9 +38,9 @@ from asr.transcription.words import Span, spans, token_spans, tokens_of
 
 Tokenizer = CharacterTokenizer | BytePairTokenizer
 # A CTC head is sure of a character for one position and says nothing before and after it: a word begins before its first
-# such position and lasts beyond its last, at most to where the next word begins. Fitted to a Gaussian-mixture aligner on
-# read speech and to synthesised words at known times, see the benchmarks.
-_LEAD_SECONDS, _TAIL_SECONDS = 0.06, 0.12
+# such position and lasts beyond its last, at most to where the next word begins. At 156 edges of joins without a pause, en's
+# median difference is 16 ms with a lead of 20 ms and 51 with one of 60; at 190 of other speakers, 23 and 56.
+_LEAD_SECONDS, _TAIL_SECONDS = 0.02, 0.12
 _SHORTEST_WORD = 0.02
 # Attention that every token pays to every position at least, of 1 that it has: where none looks, all are alike.
 _LEAST_ATTENTION = 1e-3
@@ -66,7 +70,11 @@ def align(
     model = checkpoint.model
     found: list[tuple[Word, ...]] = []
     ctc = checkpoint.ctc_tokenizer if model.ctc is not None else None
-    log_probabilities = model.ctc_log_probabilities(encoded).cpu() if ctc is not None else None
+    by_ctc = options.decoder in ("ctc", "ctc-beam")
+    # Tokens that a CTC head with a vocabulary of its own wrote are none of the decoder's.
+    decoder = None if by_ctc and ctc is not checkpoint.tokenizer else model.decoder
+    named = not by_ctc and decoder is not None and bool(decoder.configuration.alignment_heads)
+    log_probabilities = model.ctc_log_probabilities(encoded).cpu() if ctc is not None and not named else None
     for row, (hypothesis, segment) in enumerate(zip(hypotheses, segments, strict=True)):
         words = spans(hypothesis.text)
         if not words:
@@ -78,10 +86,10 @@ def align(
         times = None
         if ctc is not None and log_probabilities is not None:
             times = ctc_times(log_probabilities[row, : grid.positions], ctc, hypothesis.text, words, grid)
-        if times is None and model.decoder is not None:
+        if times is None and decoder is not None:
             memory = Encoded(encoded.values[row : row + 1], encoded.lengths[row : row + 1])
             heads = attend(checkpoint, memory, hypothesis, options)
-            attention = follow(heads, model.decoder.configuration.aligning())[:, : grid.positions]
+            attention = follow(heads, decoder.configuration.aligning())[:, : grid.positions]
             times = attention_times(attention, hypothesis.text, words, tokens, grid, pauses(frames))
         if times is None:
             # More characters than positions: the text cannot be aligned, and is spread evenly.

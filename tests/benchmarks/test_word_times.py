@@ -1,7 +1,7 @@
 """How far the times of words are from where they are known to be, in recordings joined from utterances.
 
 ``pytest tests/benchmarks/test_word_times.py -s -o addopts= --timeout 3600 --model zh --utterances 24``: so many recordings of
-each material. The text is given, so that only the times are measured. A model with a CTC head is measured without it as well.
+each material. The text is given, so that only the times are measured. A model with a CTC head is measured in both ways.
 With ``-k heads`` it finds the heads of cross-attention that follow the speech, for ``decoder.alignment_heads``: on the first
 speaker and every second word, so that the others tell whether they are the right ones.
 """
@@ -85,6 +85,10 @@ def test_word_times_at_known_joins(corpora: Path, pytestconfig: pytest.Config) -
     name, count = pytestconfig.getoption("model"), pytestconfig.getoption("utterances")
     transcriber = asr.load(name, "cpu")
     model = transcriber.checkpoint.model
+    decoder = model.decoder
+    assert decoder is not None
+    configuration = decoder.configuration
+    unnamed = configuration.model_copy(update={"alignment_heads": ()})
     mandarin = transcriber.checkpoint.model.configuration.language == "zh"
     lines = [
         f"{name}, {count} recordings of each",
@@ -99,10 +103,12 @@ def test_word_times_at_known_joins(corpora: Path, pytestconfig: pytest.Config) -
             if way == "CTC" and head is None:
                 continue
             model.ctc = head if way == "CTC" else None
+            # Where heads are named they come before the CTC head.
+            decoder.configuration = unnamed if way == "CTC" else configuration
             found = [each for recording in joined for each in differences(transcriber, recording)]
             lines.append(table(f"{material}, {way}", found))
             print(lines[-1], flush=True)
-        model.ctc = head
+        model.ctc, decoder.configuration = head, configuration
     print("\n" + "\n".join(lines))
     if report := pytestconfig.getoption("report"):
         Path(report).write_text("\n".join(lines) + "\n", encoding="utf-8")

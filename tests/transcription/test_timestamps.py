@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 import asr
 from asr.audio import files
+from asr.audio.segmentation import Segment
 from asr.model.configuration import AlignmentHead
 from asr.model.decoder import DecoderWeights
 from asr.search.hypothesis import Hypothesis
+from asr.search.options import DecodingOptions
 from asr.text.tokenizer import CharacterTokenizer
 from asr.transcription.pauses import pauses, sound, sounding
 from asr.transcription.timestamps import Grid, attend, attention_times, ctc_times, follow, orderly, token_times, warp
@@ -332,14 +334,32 @@ def test_mandarin_sentences_begin_and_end_where_they_are_joined(data: Path, paus
     assert max(abs(difference) for _, difference in late) < 0.1
 
 
-def test_english_without_ctc_begins_and_ends_where_it_is_joined(data: Path) -> None:
+@pytest.mark.parametrize("way", ["named heads", "CTC", "last layer"])
+def test_english_sentences_begin_and_end_where_they_are_joined(data: Path, way: str) -> None:
     transcriber = asr.load("en", "cpu")
+    model = transcriber.checkpoint.model
     texts = [transcriber.transcribe(data / f"{name}.wav").text for name in ("welcome", "weather")]
     spoken = [(files.read(data / f"{name}.wav"), text) for name, text in zip(("welcome", "weather"), texts, strict=True)]
-    transcriber.checkpoint.model.ctc = None
+    assert model.decoder is not None
+    if way != "named heads":
+        model.decoder.configuration = model.decoder.configuration.model_copy(update={"alignment_heads": ()})
+    if way == "last layer":
+        model.ctc = None
     for pause in (0.0, 0.3):
         (recording,) = joins.join(spoken, (pause,), 5.0, " ")
         assert max(abs(difference) for _, difference in joins.differences(transcriber, recording)) < 0.05
+
+
+def test_what_ctc_wrote_is_aligned_by_ctc(data: Path) -> None:
+    """Its letters are none of the decoder's tokens, whose cross-attention is asked otherwise."""
+    samples = files.read(data / "welcome.wav")
+    transcriber = asr.load("en", "cpu", DecodingOptions(decoder="ctc"))
+    transcriber.timestamps = True
+    words = transcriber.decode_segments([Segment(0.0, samples)])[0].words
+    assert words
+    first, last = joins.voiced(samples)
+    assert words[0].start == pytest.approx(first / 16000, abs=0.05)
+    assert words[-1].end == pytest.approx(last / 16000, abs=0.05)
 
 
 def test_mandarin_words_at_known_joins(corpora: Path) -> None:
