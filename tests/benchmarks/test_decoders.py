@@ -1,7 +1,9 @@
 """All decoders of one model on the same encoded speech: error rate, time of the decoder stage and of the whole.
 
 ASR_MANIFEST=manifests/librispeech/dev-extra.jsonl.gz ASR_EVERY=4 pytest tests/benchmarks/test_decoders.py -s -o addopts= \
-    --model runs/nonautoregressive/checkpoints/step-... --report table.md
+    --model runs/characters/checkpoints/step-... --report table.md
+
+With ASR_NGRAMS, a model of asr train-ngrams over the same characters, the searches that can ask it are measured with it too.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from asr.corpora import manifests
 from asr.model import checkpoint
 from asr.model.recognizer import Encoded
 from asr.scoring.errors import count
+from asr.search import language_model
 from asr.search.decoding import decode
 from asr.search.options import DecodingOptions
 
@@ -34,7 +37,14 @@ VARIANTS = {
     "nonautoregressive, best of 3 lengths, K = 4": DecodingOptions(
         "nonautoregressive", length_by="predictor", length_candidates=3
     ),
+    "autoregressive, beam 5": DecodingOptions("autoregressive", beam_size=5, length_normalization=1.0),
     "joint, beam 5": DecodingOptions("joint", beam_size=5),
+    "CTC, beam 10": DecodingOptions("ctc-beam", beam_size=10),
+}
+# Chosen on every 62nd utterance of dev-extra.
+WITH_NGRAMS = {
+    "joint, beam 5, n-grams": {"decoder": "joint", "beam_size": 5, "language_model_weight": 0.3, "length_bonus": 0.5},
+    "CTC, beam 10, n-grams": {"decoder": "ctc-beam", "beam_size": 10, "language_model_weight": 0.5, "length_bonus": 0.8},
 }
 BATCHES = (16, 1)
 
@@ -51,6 +61,10 @@ def test_decoders(request: pytest.FixtureRequest) -> None:
     references = {cut.supervisions[0].id: cut.supervisions[0].text or "" for cut in cuts}
     samples = [torch.from_numpy(files.read(cut.recording.sources[0].source)) for cut in cuts]
     lengths = torch.tensor([len(each) for each in samples])
+    variants = dict(VARIANTS)
+    if ngrams := os.environ.get("ASR_NGRAMS"):
+        fused = language_model.load(Path(ngrams))
+        variants |= {name: DecodingOptions(**options, language_model=fused) for name, options in WITH_NGRAMS.items()}  # type: ignore[arg-type]
     lines = [
         "| decoder | WER | S | D | I | decoder stage, batch 1 | batch 16 | whole, batch 1 | batch 16 |",
         "|---|" + "---:|" * 8,
@@ -64,9 +78,9 @@ def test_decoders(request: pytest.FixtureRequest) -> None:
                 waveforms = pad_sequence(samples[first : first + size], batch_first=True)
                 encoded[size].append(model.encode(waveforms, lengths[first : first + size]))
             encoding[size] = (time.process_time() - began) / seconds
-        for name, options in VARIANTS.items():
+        for name, options in variants.items():
             spent, texts = {}, {}
-            for size in BATCHES if options.decoder != "joint" else BATCHES[:1]:
+            for size in BATCHES[:1] if "beam" in name else BATCHES:
                 began = time.process_time()
                 found = []
                 for number, each in enumerate(encoded[size]):
@@ -93,7 +107,9 @@ def _at_length(model: object, tokenizer: object, encoded: list[Encoded], wanted:
 
     times = {}
     near, best = None, 10**9
-    options = {name: VARIANTS[name] for name in VARIANTS if "ctc" not in name and "joint" not in name and "best" not in name}
+    options = {
+        name: VARIANTS[name] for name in VARIANTS if "autoregressive" in name and "best" not in name and "beam" not in name
+    }
     for each in encoded:
         count_ = abs(len(decode(model, tokenizer, each, [int(each.lengths[0]) * 320], DecodingOptions("ctc"))[0].tokens) - wanted)
         near, best = (each, count_) if count_ < best else (near, best)
