@@ -209,7 +209,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
             for index, batch in enumerate(group):
                 batch = add_nonspeech(batch, recipe.data.nonspeech, random.numpy)
                 seconds += float(batch.lengths.sum()) / 16_000
-                wanted = encoded_targets(checkpoint, batch.texts, batch.lengths, random.torch)
+                wanted = encoded_targets(checkpoint, batch.texts, batch.lengths, random.torch, settings.unheard)
                 lower = known.read(batch, accelerator.device) if known else None
                 # Gradients of all ranks are exchanged once a step, with the last batch.
                 with accelerator.no_sync(wrapped) if index < len(group) - 1 else nullcontext(), accelerator.autocast():

@@ -20,6 +20,7 @@ from asr.model.recognizer import Encoded
 from asr.search.ctc import spikes
 
 IGNORED = -100
+_UNHEARD_RUN = 4  # tokens in a row whose sound is taken away: of one alone the encoder's neighbours say much
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class MaskedRows:
         lengths: int64 (batch,), of each row.
         texts: int64 (batch,), tokens of each text, without the stop token.
         known: bool (batch,), whether the length is known, so that the row ends with the text's stop token.
+        unheard: bool (batch, length), tokens whose sound the decoder is not given.
     """
 
     inputs: Tensor
@@ -39,6 +41,7 @@ class MaskedRows:
     lengths: Tensor
     texts: Tensor
     known: Tensor
+    unheard: Tensor
 
     def to(self, device: torch.device) -> MaskedRows:
         """The same rows on another device."""
@@ -52,6 +55,7 @@ def mask_rows(
     mask: int,
     stop: int,
     generator: torch.Generator | None,
+    unheard: float = 0.0,
 ) -> MaskedRows:
     """Draw what is hidden of each text.
 
@@ -63,9 +67,11 @@ def mask_rows(
         stop: the stop token.
         generator: draws; without it everything is hidden, as in the first pass of the search, and the kind of row is
             that of the first of ``lengths``.
+        unheard: share of the tokens whose sound is taken away, in runs of ``_UNHEARD_RUN``. An encoder that knows its
+            training speech by heart leaves nothing to learn from the other tokens otherwise. None without a generator.
     """
     kinds = sorted({way != "row" for way in configuration.lengths})
-    inputs, outputs, known = [], [], []
+    inputs, outputs, known, silent = [], [], [], []
     for text, bound in zip(texts, longest, strict=True):
         is_known = configuration.lengths[0] != "row"
         if generator is not None:
@@ -82,13 +88,31 @@ def mask_rows(
         inputs.append(row.masked_fill(hidden, mask))
         outputs.append(row.masked_fill(~hidden, IGNORED))
         known.append(is_known)
+        quiet = torch.zeros(len(row), dtype=torch.bool)
+        if generator is not None and unheard > 0:
+            for start in (torch.rand(len(text), generator=generator) < unheard / _UNHEARD_RUN).nonzero().flatten().tolist():
+                quiet[start : min(start + _UNHEARD_RUN, len(text))] = True
+        silent.append(quiet)
     return MaskedRows(
         inputs=pad_sequence(inputs, batch_first=True, padding_value=stop),
         outputs=pad_sequence(outputs, batch_first=True, padding_value=IGNORED),
         lengths=torch.tensor([len(row) for row in inputs]),
         texts=torch.tensor([len(text) for text in texts]),
         known=torch.tensor(known),
+        unheard=pad_sequence(silent, batch_first=True),
     )
+
+
+def without_sound(values: Tensor, spoken: Tensor, unheard: Tensor) -> Tensor:
+    """The encoder's output (batch, positions, width) with zeros where an ``unheard`` token is said.
+
+    Args:
+        values: the encoder's output.
+        spoken: how much of a token each position holds, (batch, positions); each token has its positions to itself.
+        unheard: bool (batch, tokens).
+    """
+    tokens = (spoken.cumsum(dim=1) - spoken / 2).floor().long().clamp(max=unheard.shape[1] - 1)
+    return values.masked_fill((unheard.gather(1, tokens) & (spoken > 0))[..., None], 0.0)
 
 
 def spoken_rates(log_probabilities: Tensor, lengths: Tensor, labels: Tensor, label_lengths: Tensor, blank: int) -> Tensor:
@@ -125,18 +149,19 @@ def masked_loss(
     """Cross-entropy of the hidden tokens, and ``length_weight`` times that of the texts' lengths; a float32 scalar.
 
     ``spoken``, the result of ``spoken_rates``, says where the tokens are; the length predictor learns to say the same.
-    Without it the decoder is given the predictor's own guess.
+    Without it the decoder is given the predictor's own guess, and hears all tokens.
     """
     rates = acoustic = None
+    heard = encoded.values if spoken is None else without_sound(encoded.values, spoken, rows.unheard)
     if decoder.length_predictor is not None:
         rates = decoder.length_predictor.rates(encoded.values, encoded.lengths)
         if decoder.acoustic is not None and spoken is not None:
-            acoustic = decoder.acoustic_embedding(encoded.values, spoken, rows.inputs.shape[1], None)
+            acoustic = decoder.acoustic_embedding(heard, spoken, rows.inputs.shape[1], None)
         elif decoder.acoustic is not None:
             # Where the length is not known, neither is what the rates should sum up to.
             wanted = torch.where(rows.known, rows.texts, rates.detach().sum(dim=1))
             acoustic = decoder.acoustic_embedding(encoded.values, rates, rows.inputs.shape[1], wanted)
-    logits = decoder(rows.inputs, rows.lengths, encoded.values, encoded.lengths, acoustic=acoustic)
+    logits = decoder(rows.inputs, rows.lengths, heard, encoded.lengths, acoustic=acoustic)
     asked = rows.outputs != IGNORED
     # Texts without a token ask for nothing; the sum keeps the graph and is 0 then.
     loss = F.cross_entropy(logits[asked].float(), rows.outputs[asked], label_smoothing=label_smoothing, reduction="sum")

@@ -68,7 +68,11 @@ def targets(
 
 
 def encoded_targets(
-    checkpoint: Checkpoint, texts: Sequence[str], samples: Sequence[int] | Tensor, generator: torch.Generator | None
+    checkpoint: Checkpoint,
+    texts: Sequence[str],
+    samples: Sequence[int] | Tensor,
+    generator: torch.Generator | None,
+    unheard: float = 0.0,
 ) -> Targets:
     """Targets of a batch for all parts of a model.
 
@@ -77,6 +81,7 @@ def encoded_targets(
         texts: of the utterances.
         samples: (batch,), their lengths.
         generator: draws which tokens the non-autoregressive decoder does not see; without it, it sees none.
+        unheard: share of the tokens that it does not hear.
     """
     model, tokenizer, ctc_tokenizer = checkpoint.model, checkpoint.tokenizer, checkpoint.ctc_tokenizer
     start = [tokenizer.identifier(token) for token in model.decoder.configuration.prompt] if model.decoder else []
@@ -85,7 +90,8 @@ def encoded_targets(
     if model.nonautoregressive is not None:
         settings = model.nonautoregressive.configuration
         longest = [model.nonautoregressive.longest_text(int(count)) for count in samples]
-        rows = mask_rows(tokens, longest, settings, tokenizer.identifier(settings.mask), tokenizer.stop, generator)
+        mask = tokenizer.identifier(settings.mask)
+        rows = mask_rows(tokens, longest, settings, mask, tokenizer.stop, generator, unheard)
     labels = [ctc_tokenizer.encode(text) for text in texts] if ctc_tokenizer is not tokenizer else None
     return targets(tokens, start, tokenizer.stop, tokenizer.blank, labels, rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from asr.model.configuration import NonautoregressiveConfiguration
 from asr.model.nonautoregressive import NonautoregressiveDecoder, rates_around
 from asr.model.recognizer import Encoded
-from asr.training.masking import IGNORED, mask_rows, masked_loss, spoken_rates
+from asr.training.masking import IGNORED, mask_rows, masked_loss, spoken_rates, without_sound
 
 MASK, STOP = 2, 3
 
@@ -64,6 +65,31 @@ def test_every_number_of_tokens_is_hidden_equally_often_and_so_is_every_place() 
     assert all(abs(count - 1000) < 150 for count in counts.values())
     # Of each number n, every place is hidden in n quarters: 2.5 in 4 on average.
     assert all(abs(float(share) - 0.625) < 0.04 for share in hidden[:, :4].float().mean(dim=0))
+
+
+def test_the_sound_of_so_many_tokens_is_taken_away_in_runs() -> None:
+    texts = [list(range(4, 9)) * 8] * 500
+    rows = mask_rows(texts, [50] * 500, configuration(), MASK, STOP, torch.Generator().manual_seed(0), unheard=0.2)
+    assert not rows.unheard[:, 40:].any()
+    # 1 - (1 - 0.05)^4 of what has four tokens before it.
+    assert float(rows.unheard[:, 4:40].float().mean()) == pytest.approx(0.185, abs=0.02)
+    for row in rows.unheard[:, :40].tolist():
+        for silent, run in groupby(row[:36]):
+            assert not silent or len(list(run)) >= 4 or row[35]
+    for unheard, generator in ((0.0, torch.Generator()), (0.9, None)):
+        assert not mask_rows(texts[:2], [50] * 2, configuration(), MASK, STOP, generator, unheard).unheard.any()
+
+
+def test_what_is_unheard_is_its_tokens_positions_and_no_others() -> None:
+    places = [[1, 3, 9, 11], [0, 20]]
+    spoken = torch.stack([rates_around(each, 24) for each in places])
+    unheard = torch.tensor([[False, True, False, True], [True, False, False, False]])
+    found = without_sound(torch.ones(2, 24, 3), spoken, unheard)
+    wanted = torch.ones(2, 24, 3)
+    # Half-way to the neighbours, and five positions into a pause.
+    wanted[0, 2:6] = wanted[0, 10:17] = wanted[1, 0:6] = 0
+    assert torch.equal(found, wanted)
+    assert torch.equal(without_sound(torch.ones(2, 24, 3), torch.zeros(2, 24), unheard), torch.ones(2, 24, 3))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
