@@ -83,7 +83,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         monkeypatch.setattr(place, name, guarded(getattr(place, name)))
     for name in ("rename", "replace", "unlink", "write_text"):
         monkeypatch.setattr(Path, name, guarded(getattr(Path, name)))
-    for name in ("save_file",):
+    for name in ("write_tensors",):
         monkeypatch.setattr(checkpoints, name, guarded(getattr(checkpoints, name)))
         monkeypatch.setattr(model_folder, name, guarded(getattr(model_folder, name)))
 
