@@ -6,7 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
+
+# Workers have the cores among them: more threads than cores would wait for each other. Processes that tests start inherit it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    torch.set_num_threads(1)
 
 # A busy machine is slow and not wrong.
 settings.register_profile("asr", deadline=None, suppress_health_check=[HealthCheck.too_slow])

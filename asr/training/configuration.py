@@ -51,7 +51,7 @@ class OptimizationConfiguration(StrictModel):
     schedule: Literal["inverse_square_root", "cosine"] = "inverse_square_root"
     warmup_steps: int = Field(1000, ge=0)
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
-    checkpoint_minutes: float = Field(10.0, gt=0, description="a checkpoint at least so often, besides each epoch's")
+    checkpoint_minutes: float = Field(10.0, gt=0, description="a checkpoint at least so often, besides each validation's")
     keep_best: int = Field(5, ge=1)
 
 

@@ -189,8 +189,6 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
             state = checkpoints.optimizer_tensors(optimizer.optimizer, model)
             card = _card(recipe, model, progress, metrics)
             checkpoints.write(run, checkpoint, card, progress, state, metrics, settings.keep_best)
-            if (run / "log.jsonl").is_file():
-                curves.draw(run / "log.jsonl", run / "curves.png", recipe.name)
         accelerator.wait_for_everyone()
         return folder
 
@@ -248,6 +246,8 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
                 break
             if due:
                 save(None)
+                if accelerator.is_main_process:
+                    curves.draw(run / "log.jsonl", run / "curves.png", recipe.name)
                 saved = time.monotonic()
 
         ended = progress.batch >= batches
@@ -263,9 +263,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
                 curves.draw(run / "log.jsonl", run / "curves.png", recipe.name)
                 if monitor:
                     monitor.validated(figures, folder)
-        else:
-            save(None)
-        saved = time.monotonic()
+            saved = time.monotonic()
         if not ended:
             break
     accelerator.end_training()

@@ -109,6 +109,22 @@ def test_audio_that_vanishes_is_named_and_once_it_is_back_the_run_goes_on(recipe
     assert same(run, whole)
 
 
+def test_epochs_that_are_in_no_checkpoint_are_computed_again(recipe: Make) -> None:
+    settings = {"training__epochs": 4, "training__validate_every": 2}
+    whole = loop.train(recipe("whole", **settings))
+    steps = len(log(whole, "step")) // 4
+    validated = [whole / "checkpoints" / f"step-{number * steps:08d}" for number in (2, 4)]
+    assert sorted((whole / "checkpoints").iterdir()) == validated
+    with pytest.raises(Stopped):
+        loop.train(recipe("broken", **settings), Witness(3 * steps + 1, stop))
+    seen = Witness()
+    run = loop.train(recipe("broken", **settings), seen, resume=True)
+    assert seen.began is not None
+    assert (seen.began.epoch, seen.began.batch, seen.began.step) == (2, 0, 2 * steps)
+    assert log(run, "step") == log(whole, "step")
+    assert same(run, whole)
+
+
 def test_another_model_is_refused_and_dropout_may_change(recipe: Make) -> None:
     run = loop.train(recipe(training__epochs=1))
     with pytest.raises(TrainingError, match=r"model\.encoder\.width was 32 and is 64; resume"):
@@ -126,6 +142,8 @@ def test_other_data_begins_the_epoch_again_and_says_so(recipe: Make, tmp_path: P
     settings = {"training__checkpoint_minutes": 1e-9, "training__epochs": 1}
     with pytest.raises(Stopped):
         loop.train(recipe(**settings), Witness(2, stop))
+    # Drawn with the checkpoint of the first step, before any validation.
+    assert (tmp_path / "run" / "curves.png").is_file()
     seen = Witness()
     with pytest.raises(Stopped):
         loop.train(recipe(**settings), seen := Witness(2, stop), resume=True)
