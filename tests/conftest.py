@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
-# Workers have the cores among them: more threads than cores would wait for each other. Processes that tests start inherit it.
+import asr
+
+if TYPE_CHECKING:
+    from asr.transcription.transcriber import Transcriber
+
+# Workers have the cores among them: more threads than cores would wait for each other. Torch reads it when it is imported,
+# which is later and not at all in the process that only hands out tests; processes that tests start inherit it.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is slow and not wrong.
 settings.register_profile("asr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,6 +33,12 @@ def corpora() -> Path:
     if not (folder / "LibriSpeech").is_dir():
         pytest.skip(f"needs real speech: {folder} does not hold LibriSpeech (set ASR_CORPORA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def english() -> Transcriber:
+    """The embedded English model; a test that changes its settings loads its own."""
+    return asr.load("en")
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from lhotse import CutSet
 
 from asr import configuration
 from asr.corpora import librispeech, manifests
+from asr.training import curves
 from asr.training.configuration import Recipe
 
 MODEL: dict[str, Any] = {
@@ -78,6 +79,12 @@ def recipe(tones: Path, tmp_path: Path) -> Callable[..., Recipe]:
         return configuration.load(path, Recipe, [f"{key.replace('__', '.')}={json.dumps(v)}" for key, v in changes.items()])
 
     return make
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each step writes a checkpoint, its picture would be most of the work."""
+    monkeypatch.setattr(curves, "draw", lambda *arguments: None)
 
 
 def values(name: str, output: Path, table: Path) -> dict[str, Any]:

@@ -46,11 +46,12 @@ RANDOM: dict[str, Any] = {
 INTERRUPTED = """
 import os, signal, sys
 from asr import configuration
-from asr.training import loop
+from asr.training import curves, loop
 from asr.training.configuration import Recipe
 
 recipe, place, number = sys.argv[1:]
 calls = 0
+curves.draw = lambda *arguments: None
 
 def kill():
     global calls
@@ -95,6 +96,7 @@ def without_times(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(1500)
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize(("source", "precision"), [("tones", "float32"), ("sentences", "auto"), ("librispeech_flac", "float32")])
 def test_a_run_killed_twice_ends_bit_for_bit_as_one_that_was_not(
     recipe: Make, tmp_path: Path, source: str, precision: str, request: pytest.FixtureRequest
@@ -213,12 +215,12 @@ def test_ten_in_a_row_end_the_run_and_nine_do_not(
     recipe: Make, poisoned: type[Poisoned], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(poisoned, "at", range(1, 10))
-    run = loop.train(recipe("nine", training__epochs=5))
+    run = loop.train(recipe("nine", training__epochs=5, training__validate_every=5))
     assert checkpoints.read_progress(checkpoints.last(run) or run).skipped == 9
     monkeypatch.setattr(poisoned, "calls", 0)
     monkeypatch.setattr(poisoned, "at", range(2, 12))
     with pytest.raises(TrainingError, match="not finite, the last at step 11"):
-        loop.train(recipe("ten", training__epochs=5))
+        loop.train(recipe("ten", training__epochs=5, training__validate_every=5))
 
 
 def test_accumulated_batches_make_the_step_of_their_mean(recipe: Make, tones: Path, tmp_path: Path) -> None:

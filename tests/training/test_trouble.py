@@ -96,6 +96,7 @@ def test_a_full_disk_is_one_sentence_and_what_was_there_stays(recipe: Make) -> N
     assert same(run, whole)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_audio_that_vanishes_is_named_and_once_it_is_back_the_run_goes_on(recipe: Make, tmp_path: Path) -> None:
     table = write_tones(tmp_path / "speech", 8)
     settings = {"table": table, "training__checkpoint_minutes": 1e-9, "data__batch_seconds": 1.5}

@@ -31,11 +31,6 @@ from asr.transcription.transcriber import Transcriber
 from asr.transcription.transcript import Failure, Transcript
 
 
-@pytest.fixture(scope="module")
-def english() -> Transcriber:
-    return asr.load("en")
-
-
 def run(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "asr", *map(str, arguments)]
     return subprocess.run(command, input=stdin, capture_output=True, timeout=240, check=False)
@@ -133,7 +128,7 @@ def test_the_audio_tracks_of_a_video(english: Transcriber, data: Path, tmp_path:
 def test_what_is_done_is_skipped(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (tmp_path / "a.wav").write_bytes((data / "welcome.wav").read_bytes())
-    arguments = ["transcribe", str(tmp_path / "a.wav"), "--output-dir", str(out), "--format", "txt"]
+    arguments = ["transcribe", str(tmp_path / "a.wav"), "--output-dir", str(out), "--format", "txt", "--language", "en"]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     (out / "a.txt").write_text("corrected by hand")
     again = CliRunner().invoke(app, arguments)
@@ -153,7 +148,7 @@ def test_bad_files_among_good_ones(data: Path, tmp_path: Path) -> None:
         (folder / f"{number}.wav").write_bytes((data / "weather.wav").read_bytes())
     (folder / "3.wav").write_bytes((data / "weather.wav").read_bytes()[:1000])
     (folder / "4.wav").write_bytes(b"RIFF" + b"\0" * 60)
-    result = CliRunner().invoke(app, ["transcribe", str(folder), "--output-dir", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, ["transcribe", str(folder), "--output-dir", str(tmp_path / "out"), "--language", "en"])
     assert result.exit_code == 1
     failures = [line for line in result.stderr.splitlines() if "3.wav: " in line or "4.wav: " in line]
     assert len(failures) == 2
@@ -253,7 +248,8 @@ def test_ctrl_c_leaves_complete_files_only(data: Path, tmp_path: Path) -> None:
     for number in range(200):
         (tmp_path / "in" / f"{number:03}.wav").symlink_to((data / "weather.wav").resolve())
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "asr", "transcribe", tmp_path / "in", "--output-dir", out, "--batch-size", 1]
+    arguments = [tmp_path / "in", "--output-dir", out, "--batch-size", 1, "--language", "en"]
+    command = [sys.executable, "-m", "asr", "transcribe", *arguments]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE)
     wait_for(out / "000.txt", process)
     process.send_signal(signal.SIGINT)

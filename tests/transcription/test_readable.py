@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-import asr
 from asr.corpora import manifests
 from asr.exceptions import CorpusError
 from asr.text.english import normalize
 from asr.transcription.readable import write_table
+from asr.transcription.transcriber import Transcriber
 
 SPOKEN = "WELCOME THIS RECORDING WAS MADE FOR THE PROJECT AND EVERY WORD OF IT SHOULD COME OUT WRONG"
 
 
-def test_the_words_stay_and_the_marks_are_heard(data: Path, tmp_path: Path) -> None:
+def test_the_words_stay_and_the_marks_are_heard(english: Transcriber, data: Path, tmp_path: Path) -> None:
     table = tmp_path / "spoken.csv"
     table.write_text(f"audio,text,id\n{data / 'welcome.wav'},{SPOKEN},one\n", encoding="utf-8")
     output = tmp_path / "new" / "readable.jsonl"
-    assert write_table(asr.load("en"), [table], output) == 1
+    assert write_table(english, [table], output) == 1
     row = json.loads(output.read_text(encoding="utf-8"))
     assert normalize(row["text"]) == normalize(SPOKEN)
     assert row["text"].startswith("Welcome")
@@ -30,8 +30,8 @@ def test_the_words_stay_and_the_marks_are_heard(data: Path, tmp_path: Path) -> N
     assert [path.name for path in output.parent.iterdir()] == ["readable.jsonl"]
 
 
-def test_a_place_that_cannot_be_written_to(data: Path, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_to(english: Transcriber, data: Path, tmp_path: Path) -> None:
     table = tmp_path / "spoken.csv"
     table.write_text(f"audio,text\n{data / 'welcome.wav'},{SPOKEN}\n", encoding="utf-8")
     with pytest.raises(CorpusError, match="cannot be written"):
-        write_table(asr.load("en"), [table], table / "readable.jsonl")
+        write_table(english, [table], table / "readable.jsonl")

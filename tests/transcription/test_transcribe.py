@@ -24,11 +24,6 @@ SPOKEN = {
 }
 
 
-@pytest.fixture(scope="module")
-def english() -> Transcriber:
-    return asr.load("en")
-
-
 @pytest.mark.parametrize("name", SPOKEN)
 def test_one_file_prints_its_text_alone(data: Path, name: str) -> None:
     result = CliRunner().invoke(app, ["transcribe", str(data / f"{name}.wav")])
