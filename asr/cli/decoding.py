@@ -45,6 +45,14 @@ LengthNormalization = Annotated[
         show_default=False,
     ),
 ]
+StopThreshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="A text may end where the decoder's log-probability of it is this times that of going on; 2 against cut texts.",
+        show_default=False,
+    ),
+]
 MinimumLength = Annotated[
     float, typer.Option(min=0, help="Tokens for each position of the encoder before which the decoder cannot end a text.")
 ]

@@ -87,6 +87,7 @@ class DecodingConfiguration(StrictModel):
     ctc_weight: float | None = Field(None, ge=0, le=1)
     length_bonus: float | None = None
     length_normalization: float | None = Field(None, ge=0)
+    stop_threshold: float | None = Field(None, ge=0)
     language_model: str | None = Field(None, description="file in the checkpoint's folder")
     language_model_weight: float | None = Field(None, ge=0)
 

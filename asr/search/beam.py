@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asr.model.decoder import Decoder
 from asr.model.recognizer import Encoded, Recognizer
-from asr.search.bounds import Heard, length_bound, repetition, shortest_text, silent_or_not, without_stop
+from asr.search.bounds import Heard, length_bound, repetition, shortest_text, silent_or_not, without_stop, without_unlikely_stop
 from asr.search.greedy import forbidden_tokens
 from asr.search.hypothesis import FinishReason, Hypothesis
 from asr.search.scorers import PrefixScorer
@@ -32,6 +32,8 @@ class BeamOptions:
         length_bonus: added for each token.
         length_normalization: texts of different length are compared by score / (tokens + 1) ** this.
         decoder_weight: weight of the decoder's log-probabilities.
+        stop_threshold: a text may end where the stop token's log-probability under the decoder is at least this times that of
+            the likeliest other token; None: anywhere.
         minimum_length: a text ends with so many tokens for each of the encoder's positions at the earliest.
     """
 
@@ -41,6 +43,7 @@ class BeamOptions:
     length_bonus: float = 0.0
     length_normalization: float = 0.0
     decoder_weight: float = 1.0
+    stop_threshold: float | None = None
     minimum_length: float = 0.0
 
 
@@ -129,7 +132,7 @@ def beam_search(
         short = [length <= memories[owner].shortest for owner in owners]
         if length == 1:
             spoken = silent_or_not(spoken, tokenizer.stop, settings.no_speech_threshold, short)
-        spoken = without_stop(spoken, tokenizer.stop, short)
+        spoken = without_unlikely_stop(without_stop(spoken, tokenizer.stop, short), tokenizer.stop, options.stop_threshold)
         values, candidates = _candidates(spoken, width, tokenizer.stop)
         goes_on = candidates != tokenizer.stop
         scores = totals[:, None] + options.decoder_weight * values.double() + options.length_bonus * goes_on

@@ -66,6 +66,27 @@ def silent_or_not(spoken: Tensor, stop: int, threshold: float | None, short: Seq
     return spoken.masked_fill(stops != silent[:, None], float("-inf"))
 
 
+def without_unlikely_stop(spoken: Tensor, stop: int, threshold: float | None) -> Tensor:
+    """Log-probabilities (rows, vocabulary) in which a text cannot end where its decoder would rather go on.
+
+    A language model knows ends of sentences, not whether anybody still speaks, and each token that is left out spares a text
+    its cost; so the decoder alone says whether a text may end (A. Hannun et al.: Sequence-to-sequence speech recognition with
+    time-depth separable convolutions, Interspeech 2019).
+
+    Args:
+        spoken: log-probabilities.
+        stop: the stop token.
+        threshold: it stays where it is above this times the log-probability of the likeliest other token; None: always.
+    """
+    if threshold is None:
+        return spoken
+    stops = torch.arange(spoken.shape[1], device=spoken.device) == stop
+    others = spoken.masked_fill(stops, float("-inf")).amax(dim=1)
+    # Where nothing else may follow it stays.
+    unlikely = (spoken[:, stop] < threshold * others) & (others > float("-inf"))
+    return spoken.masked_fill(stops & unlikely[:, None], float("-inf"))
+
+
 def repetition(tokens: Sequence[int], heard: Heard | None = None) -> int:
     """How many tokens at the end say again what stands before them, 0 if they are not a loop.
 

@@ -121,6 +121,7 @@ def decode(
                 threshold=options.beam_threshold,
                 length_bonus=options.length_bonus or 0.0,
                 length_normalization=options.length_normalization or 0.0,
+                stop_threshold=options.stop_threshold,
                 decoder_weight=1 - ctc_weight if options.decoder == "joint" else 1.0,
                 minimum_length=options.minimum_length,
             )

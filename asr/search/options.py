@@ -50,6 +50,8 @@ class DecodingOptions:
         length_normalization: texts of ``autoregressive`` and ``joint`` are compared by score / (tokens + 1) ** this. With 0 a
             beam over a decoder alone that was trained with smoothed labels finds a text of one letter the best, since the
             stop token has a little everywhere; with 1 Whisper's counts on through a long vowel.
+        stop_threshold: a text of ``autoregressive`` and ``joint`` may end where the stop token's log-probability under the
+            decoder is at least this times that of the likeliest other token; without a choice, anywhere.
         minimum_length: a text of the decoder has so many tokens for each of the encoder's positions at least.
         iterations: passes of the non-autoregressive decoder.
         length_by: what says how long its text is: predictor, row or ctc; None: the first that it was trained for.
@@ -69,6 +71,7 @@ class DecodingOptions:
     ctc_weight: float | None = None
     length_bonus: float | None = None
     length_normalization: float | None = None
+    stop_threshold: float | None = None
     minimum_length: float = 0.0
     iterations: int = 4
     length_by: LengthWay | None = None
@@ -120,6 +123,9 @@ class DecodingOptions:
         normalization = choose("length_normalization")
         if normalization < 0:
             raise ConfigurationError(f"length normalization {normalization} is below 0; give 0 or more.")
+        stop_threshold = self.stop_threshold if self.stop_threshold is not None else own.stop_threshold
+        if stop_threshold is not None and stop_threshold < 0:
+            raise ConfigurationError(f"stop threshold {stop_threshold} is below 0; give 0 or more.")
         weight = choose("language_model_weight")
         if weight < 0:
             raise ConfigurationError(f"language model weight {weight} is below 0; give 0 or more.")
@@ -140,6 +146,7 @@ class DecodingOptions:
             ctc_weight=ctc_weight,
             length_bonus=choose("length_bonus"),
             length_normalization=normalization,
+            stop_threshold=stop_threshold,
             language_model=language_model,
             language_model_weight=weight,
         )
@@ -176,6 +183,8 @@ class DecodingOptions:
             words.append(f"{len(self.phrases.phrases)} phrases {self.phrases.bonus:g}")
         if self.length_bonus and (self.beam_size != 1 or self.language_model is not None):
             words.append(f"length bonus {self.length_bonus:g}")
+        if self.stop_threshold is not None and self.decoder in ("autoregressive", "joint") and self.beam_size != 1:
+            words.append(f"stop threshold {self.stop_threshold:g}")
         if self.minimum_length and self.decoder in _NEED_DECODER:
             words.append(f"minimum length {self.minimum_length:g}")
         return ", ".join(words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -55,6 +56,32 @@ def test_normalised_by_length_the_best_is_still_found(exponent: float) -> None:
         scores = {text: toy.decoder_score(model, utterance, text) / (len(text) + 1) ** exponent for text in toy.every_text()}
         assert best.tokens == max(scores, key=lambda text: scores[text])
         assert best.score == pytest.approx(max(scores.values()), abs=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [0.7, 1.4])
+def test_a_text_ends_only_where_the_decoder_would_end_it(threshold: float) -> None:
+    model = toy.recognizer(3)
+    encoded = toy.encoded()
+    options = DecodingOptions("joint", beam_size=EVERYTHING, ctc_weight=0.5, stop_threshold=threshold, beam_threshold=1e9)
+    some_may_not = 0
+    for row, best in enumerate(decode(model, toy.TOKENIZER, encoded, SAMPLES, options)):
+        utterance = toy.one(encoded, row)
+        by_ctc = toy.alignments(model.ctc_log_probabilities(utterance)[0].detach())
+
+        @cache
+        def decoded(text: tuple[int, ...], stop: bool = False, utterance: Encoded = utterance) -> float:
+            return toy.decoder_score(model, utterance, text, stop)
+
+        may_end = [
+            text
+            for text in toy.every_text()
+            if decoded(text, stop=True) - decoded(text)
+            >= threshold * max(decoded((*text, token)) - decoded(text) for token in toy.SPOKEN)
+        ]
+        scores = {text: 0.5 * decoded(text, stop=True) + 0.5 * by_ctc.get(text, -1e9) for text in may_end}
+        assert best.tokens == max(scores, key=lambda text: scores[text])
+        some_may_not += len(may_end) < len(toy.every_text())
+    assert some_may_not
 
 
 @pytest.mark.parametrize("size", [1, EVERYTHING])
@@ -227,6 +254,7 @@ def test_impossible_values_are_refused() -> None:
         replace(DecodingOptions("joint"), beam_size=-1),
         replace(DecodingOptions("joint"), ctc_weight=1.5),
         DecodingOptions("joint", length_normalization=-1.0),
+        DecodingOptions("joint", stop_threshold=-1.0),
     ):
         with pytest.raises(ConfigurationError):
             wrong.resolved(model)
