@@ -90,7 +90,7 @@ def chords(seconds: float, generator: np.random.Generator) -> Samples:
 
 def babble(speech: list[Speech], voices: int, seconds: float, generator: np.random.Generator) -> Samples:
     """That many utterances at once."""
-    total = np.zeros(int(seconds * SAMPLE_RATE), dtype=np.float32)
+    total = np.zeros(round(seconds * SAMPLE_RATE), dtype=np.float32)
     for index in generator.choice(len(speech), voices, replace=False):
         samples = speech[index].samples
         total += np.resize(samples, len(total)) / max(float(np.sqrt(np.mean(samples**2))), 1e-9)
