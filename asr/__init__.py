@@ -24,8 +24,9 @@ def load(
     batch_size: int = 8,
     precision: str = "auto",
     language: str | None = None,
+    punctuation: bool = True,
 ) -> Transcriber:
     """Load an embedded model by name, or a checkpoint folder; see ``asr.transcription.transcriber.load``."""
     from asr.transcription import transcriber
 
-    return transcriber.load(name, device, options, batch_size, precision=precision, language=language)
+    return transcriber.load(name, device, options, batch_size, precision=precision, language=language, punctuation=punctuation)

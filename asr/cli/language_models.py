@@ -1,4 +1,4 @@
-"""``asr train-ngrams``, ``asr train-lm`` and ``asr sample-sentences``."""
+"""``asr train-ngrams``, ``asr train-lm``, ``asr train-punctuation`` and ``asr sample-sentences``."""
 
 from __future__ import annotations
 
@@ -61,6 +61,23 @@ def train_lm(
 
     changes = [*(overrides or []), *([f"model={model}"] if model is not None else [])]
     recipe = settings.load(configuration, LanguageModelRecipe, changes)
+    print(train(recipe, lambda message: print(message, file=sys.stderr), resume))
+
+
+@app.command(name="train-punctuation")
+def train_punctuation(
+    configuration: Annotated[Path, typer.Argument(help="Recipe, a YAML file.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value in place of the recipe's values.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+) -> None:
+    """Train a model of Mandarin punctuation on printed text; prints the best checkpoint."""
+    from asr import configuration as settings
+    from asr.training.configuration import PunctuationRecipe
+    from asr.training.punctuation import train
+
+    recipe = settings.load(configuration, PunctuationRecipe, overrides or [])
     print(train(recipe, lambda message: print(message, file=sys.stderr), resume))
 
 

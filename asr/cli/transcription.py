@@ -64,6 +64,7 @@ def transcribe(
     script: Annotated[
         ScriptChoice | None, typer.Option(help="Chinese characters.", show_default="as the model writes them")
     ] = None,
+    punctuation: Annotated[bool, typer.Option(help="Put marks into Mandarin text.")] = True,
     output_dir: Annotated[Path | None, typer.Option(help="Write files for each recording here.", show_default=False)] = None,
     output_format: Annotated[
         str, typer.Option("--format", help="txt, json, srt, vtt, tsv, ctm or textgrid, or several as srt,json.")
@@ -148,7 +149,7 @@ def transcribe(
 
         def load_model(name: str, spoken: str | None = None) -> Transcriber:
             words = timestamps or bool(formats.NEED_WORDS.intersection(wanted))
-            return load(name, device.value, options, batch_size, vad, words, arithmetic, spoken)
+            return load(name, device.value, options, batch_size, vad, words, arithmetic, spoken, punctuation)
 
         work = _Work(
             lambda: load_model(model, language) if model is not None else languages.load(load_model, language),

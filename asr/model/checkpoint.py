@@ -116,8 +116,10 @@ def describe(folder: Path) -> tuple[ModelConfiguration, CharacterTokenizer | Byt
         ConfigurationError: the configuration is not valid.
     """
     check_files(folder)
-    if is_language_model(folder):
+    if kind(folder) == "language_model":
         raise CheckpointError(f"{folder}: is a language model and no recogniser; give it as --language-model.")
+    if kind(folder) == "punctuation":
+        raise CheckpointError(f"{folder}: is a punctuation model and no recogniser; name it in a recogniser's config.yaml.")
     settings = configuration.load(folder / CONFIGURATION, ModelConfiguration)
     return settings, read_tokens(folder / TOKENS, settings.tokenizer)
 
@@ -133,10 +135,11 @@ def check_files(folder: Path) -> None:
             raise CheckpointError(f"{folder}: is not a checkpoint, {name} is missing; give a folder with all of its files.")
 
 
-def is_language_model(folder: Path) -> bool:
-    """Whether a checkpoint folder is a language model's."""
+def kind(folder: Path) -> str:
+    """What a checkpoint folder holds: ``language_model``, ``punctuation``, or ``recognizer``."""
     text = (folder / CONFIGURATION).read_text(encoding="utf-8", errors="replace")
-    return re.search(r"^kind: language_model\s*$", text, re.MULTILINE) is not None
+    found = re.search(r"^kind: (\w+)\s*$", text, re.MULTILINE)
+    return found[1] if found else "recognizer"
 
 
 def filled(folder: Path, make: Callable[[], Model], precision: Precision = "float32") -> Model:

@@ -179,6 +179,10 @@ class ModelConfiguration(StrictModel):
         None, description="characters of the CTC head, where it has a vocabulary of its own beside the decoder's; a space is one"
     )
 
+    punctuation: str | None = Field(
+        None, description="folder beside the weights with a model of Mandarin punctuation, which transcripts get"
+    )
+
     @model_validator(mode="after")
     def _has_output(self) -> ModelConfiguration:
         if self.decoder is None and self.nonautoregressive is None and not self.ctc:

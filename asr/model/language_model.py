@@ -84,8 +84,8 @@ def load(folder: Path, device: torch.device | str = "cpu") -> LanguageModelCheck
         ConfigurationError: the configuration is not valid.
     """
     model_folder.check_files(folder)
-    if not model_folder.is_language_model(folder):
-        raise CheckpointError(f"{folder}: is a recogniser and no language model; give a folder that asr train-lm wrote.")
+    if model_folder.kind(folder) != "language_model":
+        raise CheckpointError(f"{folder}: is no language model; give a folder that asr train-lm wrote.")
     settings = configuration.load(folder / model_folder.CONFIGURATION, LanguageModelConfiguration)
     tokenizer = read_tokens(folder / model_folder.TOKENS, settings.tokenizer)
     if settings.start not in tokenizer.tokens:

@@ -24,7 +24,7 @@ from asr.training.configuration import Recipe
 # Utterances that global normalisation is measured on: an hour or two of speech; a mel's mean needs no more.
 _MEASURED_UTTERANCES = 500
 # What may be another in the middle of a run: no weight and no token depends on it. Groups as a whole, or single keys.
-_MAY_CHANGE = {"confidence", "decoding", "dropout", "no_speech_threshold", "tokens_per_second"}
+_MAY_CHANGE = {"confidence", "decoding", "dropout", "no_speech_threshold", "punctuation", "tokens_per_second"}
 
 
 def build(recipe: Recipe, cuts: CutSet, earlier: Path | None) -> Checkpoint:

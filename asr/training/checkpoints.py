@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from asr import configuration as settings
 from asr.exceptions import CheckpointError, TrainingError
 from asr.model import checkpoint as model_folder
+from asr.model import language_model as language_model_folder
+from asr.model import punctuation as punctuation_folder
 from asr.model.checkpoint import Storable
 from asr.model.storage import Storage, write_tensors
 
@@ -220,10 +222,10 @@ def average(folders: Sequence[Path], output: Path, weights: Sequence[float] | No
     shares = list(weights) if weights is not None else [1 / len(folders)] * len(folders)
     if len(shares) != len(folders) or abs(sum(shares) - 1) > 1e-6:
         raise CheckpointError(f"{len(shares)} weights for {len(folders)} checkpoints; give one each, with a sum of 1.")
-    first = model_folder.load(folders[0])
+    first = _load(folders[0])
     total = {name: value.double() * shares[0] for name, value in first.model.state_dict().items()}
     for folder, share in zip(folders[1:], shares[1:], strict=True):
-        other = model_folder.load(folder)
+        other = _load(folder)
         if other.tokenizer.tokens != first.tokenizer.tokens or other.model.state_dict().keys() != total.keys():
             raise CheckpointError(f"{folder}: is not the same kind of model as {folders[0]}; average one run's checkpoints.")
         for name, value in other.model.state_dict().items():
@@ -234,6 +236,15 @@ def average(folders: Sequence[Path], output: Path, weights: Sequence[float] | No
     parts = "\n".join(f"- {share:.4g} x `{folder.name}`" for folder, share in zip(folders, shares, strict=True))
     card = f"# {output.name}\n\nAverage of\n\n{parts}\n\n{_inherited(folders[0])}"
     model_folder.save(first, output, card, storage)
+
+
+def _load(folder: Path) -> Any:
+    """A checkpoint folder of any kind, in float32."""
+    model_folder.check_files(folder)
+    kind = model_folder.kind(folder)
+    if kind == "language_model":
+        return language_model_folder.load(folder)
+    return punctuation_folder.load(folder) if kind == "punctuation" else model_folder.load(folder)
 
 
 def _badness(metrics: dict[str, float]) -> float:

@@ -14,6 +14,7 @@ from asr.exceptions import ConfigurationError
 from asr.model.checkpoint import CONFIGURATION
 from asr.model.configuration import ModelConfiguration
 from asr.model.language_model import LanguageModelConfiguration
+from asr.model.punctuation import PunctuationConfiguration
 
 # One path may stand without brackets.
 Paths = Annotated[tuple[str, ...], BeforeValidator(lambda paths: (paths,) if isinstance(paths, str) else paths)]
@@ -144,7 +145,7 @@ class TextConfiguration(StrictModel):
     batch_tokens: int = Field(8192, ge=1, description="tokens in a batch, padding included")
 
 
-class LanguageModelTrainingConfiguration(OptimizationConfiguration):
+class TextTrainingConfiguration(OptimizationConfiguration):
     """As of a recogniser, with what suits text."""
 
     epochs: int = Field(10, ge=1)
@@ -155,19 +156,30 @@ class LanguageModelTrainingConfiguration(OptimizationConfiguration):
     keep_best: int = Field(1, ge=1)
 
 
-class LanguageModelRecipe(StrictModel):
-    """Everything that ``asr train-lm`` needs to know."""
+class TextRecipe(StrictModel):
+    """What every recipe has that is trained on plain text."""
 
     name: str
     output: str = Field(description="folder of the run: checkpoints, log, curves")
+    data: TextConfiguration
+    training: TextTrainingConfiguration = Field(
+        default_factory=TextTrainingConfiguration  # type: ignore[arg-type]
+    )
+
+
+class LanguageModelRecipe(TextRecipe):
+    """Everything that ``asr train-lm`` needs to know."""
+
     model: str | None = Field(
         None, description="recogniser whose tokens are read, a checkpoint folder or embedded; characters of the text if left out"
     )
     language_model: LanguageModelConfiguration = Field(default_factory=LanguageModelConfiguration)  # type: ignore[arg-type]
-    data: TextConfiguration
-    training: LanguageModelTrainingConfiguration = Field(
-        default_factory=LanguageModelTrainingConfiguration  # type: ignore[arg-type]
-    )
+
+
+class PunctuationRecipe(TextRecipe):
+    """Everything that ``asr train-punctuation`` needs to know."""
+
+    punctuation: PunctuationConfiguration = Field(default_factory=PunctuationConfiguration)  # type: ignore[arg-type]
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from asr.audio import files
 from asr.audio.files import SAMPLE_RATE
+from asr.audio.segmentation import Segment
 from asr.exceptions import AudioError
 from asr.transcription.transcriber import Transcriber
 from asr.transcription.transcript import TranscriptSegment
@@ -34,13 +35,17 @@ def listen(transcriber: Transcriber, blocks: Iterable[NDArray[np.float32]]) -> I
     try:
         for block in blocks:
             for segment in segmenter.push(block):
-                yield from (each for each in transcriber.decode_segments([segment]) if each.text)
+                yield from _heard(transcriber, segment)
     except AudioError as error:
         failure = error
     for segment in segmenter.finish():
-        yield from (each for each in transcriber.decode_segments([segment]) if each.text)
+        yield from _heard(transcriber, segment)
     if failure is not None:
         raise failure
+
+
+def _heard(transcriber: Transcriber, segment: Segment) -> list[TranscriptSegment]:
+    return [each for each in transcriber.punctuated(transcriber.decode_segments([segment])) if each.text]
 
 
 def paced(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,12 +21,14 @@ from asr.model import checkpoint as model_folder
 from asr.model.checkpoint import Checkpoint
 from asr.model.device import choose_device
 from asr.model.precision import choose as choose_precision
+from asr.model.punctuation import load as load_punctuation
 from asr.model.recognizer import Encoded
 from asr.search.decoding import decode
 from asr.search.hypothesis import Hypothesis
 from asr.search.language import HeardLanguage, detect_languages, options_by_language
 from asr.search.language import check as check_language
 from asr.search.options import DecodingOptions
+from asr.transcription.punctuation import punctuate
 from asr.transcription.recordings import Recording
 from asr.transcription.timestamps import align
 from asr.transcription.transcript import Failure, Transcript, TranscriptSegment, Word, join
@@ -63,6 +65,7 @@ class Transcriber:
         timestamps: also find out when each word was said.
         longest: seconds of a segment.
         language: of a multilingual model, a code or ``auto``; None: what the model is set to.
+        punctuation: transcripts get the marks of the model's own punctuation model, if it has one.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Transcriber:
         timestamps: bool = False,
         longest: float = LONGEST_SECONDS,
         language: str | None = None,
+        punctuation: bool = True,
     ) -> None:
         if batch_size < 1:
             raise ConfigurationError(f"batch size {batch_size} is not possible; give 1 or more.")
@@ -86,6 +90,10 @@ class Transcriber:
         check_language(checkpoint, language)
         self.language = language
         self._detector: VoiceDetector | None = None
+        own = checkpoint.model.configuration.punctuation if punctuation else None
+        self._punctuator = (
+            load_punctuation(checkpoint.folder / own) if own is not None and checkpoint.folder is not None else None
+        )
 
     def transcribe(self, path: str | Path) -> Transcript:
         """Transcribe one file.
@@ -129,10 +137,10 @@ class Transcriber:
                 job.waiting = 0
             job.read = True
             while jobs and jobs[0].read and not jobs[0].waiting:
-                yield _result(jobs.popleft())
+                yield self._result(jobs.popleft())
         self._decode_pool(pool, report)
         for job in jobs:
-            yield _result(job)
+            yield self._result(job)
 
     def decode(self, samples: list[NDArray[np.float32]]) -> list[Hypothesis]:
         """Decode one batch of waveforms, float32 (samples,) at 16 kHz."""
@@ -153,6 +161,10 @@ class Transcriber:
             TranscriptSegment(segment.start, segment.end, hypothesis, found)
             for segment, hypothesis, found in zip(segments, hypotheses, words, strict=True)
         ]
+
+    def punctuated(self, segments: Sequence[TranscriptSegment]) -> list[TranscriptSegment]:
+        """Segments of one recording with the marks of the model's punctuation model, or as they are without one."""
+        return list(segments) if self._punctuator is None else punctuate(segments, self._punctuator)
 
     def segmenter(self, longest: float | None = None, pause: float = 1.0) -> Segmenter:
         """What cuts one recording."""
@@ -222,6 +234,20 @@ class Transcriber:
                 report(segment.duration)
         pool.clear()
 
+    def _result(self, job: _Job) -> Transcript | Failure:
+        path = job.recording.path
+        if job.error is not None:
+            return Failure(path, job.error)
+        segments = self.punctuated([result for result in job.results if result is not None])
+        if job.recording.speaker is not None:
+            segments = [replace(segment, speaker=job.recording.speaker) for segment in segments]
+        warnings = []
+        if job.clipped > _CLIPPED_SHARE * job.samples:
+            share = 100 * job.clipped / job.samples
+            warnings.append(f"{path}: {share:.0f} % of the samples are clipped, which harms the text; record at a lower level.")
+        text = join(segment.text for segment in segments)
+        return Transcript(path, text, job.samples / SAMPLE_RATE, tuple(segments), job.removed, tuple(warnings))
+
 
 def load(
     name: str | Path = "en",
@@ -232,6 +258,7 @@ def load(
     timestamps: bool = False,
     precision: str = "auto",
     language: str | None = None,
+    punctuation: bool = True,
 ) -> Transcriber:
     """Load an embedded model by name, or a checkpoint folder; for the rest see ``Transcriber``.
 
@@ -243,19 +270,4 @@ def load(
     """
     device = choose_device(device)
     checkpoint = model_folder.load(pretrained.find(name), device, choose_precision(precision, device))
-    return Transcriber(checkpoint, options, batch_size, voice_detection, timestamps, language=language)
-
-
-def _result(job: _Job) -> Transcript | Failure:
-    path = job.recording.path
-    if job.error is not None:
-        return Failure(path, job.error)
-    segments = [result for result in job.results if result is not None]
-    if job.recording.speaker is not None:
-        segments = [replace(segment, speaker=job.recording.speaker) for segment in segments]
-    warnings = []
-    if job.clipped > _CLIPPED_SHARE * job.samples:
-        share = 100 * job.clipped / job.samples
-        warnings.append(f"{path}: {share:.0f} % of the samples are clipped, which harms the text; record at a lower level.")
-    text = join(segment.text for segment in segments)
-    return Transcript(path, text, job.samples / SAMPLE_RATE, tuple(segments), job.removed, tuple(warnings))
+    return Transcriber(checkpoint, options, batch_size, voice_detection, timestamps, language=language, punctuation=punctuation)

@@ -97,18 +97,18 @@ def test_it_learns_a_small_language(recipe: Make) -> None:
 
 def test_a_run_goes_on_as_if_it_had_never_stopped(recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = training.train(recipe("whole", training__checkpoint_minutes=1e-9))
-    append = training.log.append
+    append = training.text.log.append
     steps = 0
 
     def stop(path: Path, entry: Any) -> None:
         nonlocal steps
         append(path, entry)
-        steps += isinstance(entry, training.Step)
+        steps += isinstance(entry, training.text.Step)
         if steps == 7:
             raise KeyboardInterrupt
 
     settings = recipe("stopped", training__checkpoint_minutes=1e-9)
-    monkeypatch.setattr(training.log, "append", stop)
+    monkeypatch.setattr(training.text.log, "append", stop)
     with pytest.raises(KeyboardInterrupt):
         training.train(settings)
     monkeypatch.undo()
@@ -129,20 +129,21 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(recipe: Make, monkeypatch: pyt
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=200), st.integers(20, 200), st.integers(0, 3))
 @settings(max_examples=60)
 def test_batches_hold_every_text_once_and_no_more_than_they_may(lengths: list[int], tokens: int, epoch: int) -> None:
-    found = training.batches(np.array(lengths), tokens, 5, epoch)
+    found = training.text.batches(np.array(lengths), tokens, 5, epoch)
     assert sorted(row for batch in found for row in batch) == list(range(len(lengths)))
     for batch in found:
         assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= tokens
 
 
-def test_padding_does_not_change_the_loss() -> None:
+def test_padding_does_not_change_the_loss(recipe: Make) -> None:
     tokenizer = CharacterTokenizer.build(["abcdef"])
     settings = language_model_folder.LanguageModelConfiguration(width=16, layers=1, heads=2, feed_forward=32)
     torch.manual_seed(0)
     model = language_model_folder.TransformerLanguageModel(settings, len(tokenizer)).eval()
     sequences = training.encode(["abc", "f", "abcdefabc"], tokenizer, tokenizer.start, 448)
-    alone = [training.held_out_loss(model, training.padded([each], 1)) * (len(each) - 1) for each in sequences]
-    together = training.held_out_loss(model, training.padded(sequences, 1000))
+    task = training.Foreseeing(recipe(), language_model_folder.LanguageModelCheckpoint(model, tokenizer))
+    alone = [training.text.held_out_loss(task, training.text.padded([each], 1)) * (len(each) - 1) for each in sequences]
+    together = training.text.held_out_loss(task, training.text.padded(sequences, 1000))
     assert together == pytest.approx(sum(alone) / sum(len(each) - 1 for each in sequences), rel=1e-5)
 
 
