@@ -60,7 +60,8 @@ LanguageModelFile = Annotated[
     str | None,
     typer.Option(
         "--language-model",
-        help="Folder of asr train-lm, n-grams of asr train-ngrams, ARPA file or KenLM binary; none: not the model's own either.",
+        help="Folder of asr train-lm, n-grams of asr train-ngrams, ARPA file or KenLM binary; A,B: the mean of their "
+        "probabilities; none: not the model's own either.",
         show_default=False,
     ),
 ]
@@ -111,9 +112,9 @@ def options(
     elif language_model == "none":
         given["language_model_weight"] = 0.0
     elif language_model is not None:
-        from asr.search.language_model import load
+        from asr.search.language_model import load_mixture
 
-        given["language_model"] = load(Path(language_model))
+        given["language_model"] = load_mixture([Path(name) for name in language_model.split(",")])
     if phrases is not None:
         from asr.search.phrases import Phrases, read
 

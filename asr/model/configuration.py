@@ -88,7 +88,7 @@ class DecodingConfiguration(StrictModel):
     length_bonus: float | None = None
     length_normalization: float | None = Field(None, ge=0)
     stop_threshold: float | None = Field(None, ge=0)
-    language_model: str | None = Field(None, description="file in the checkpoint's folder")
+    language_model: str | None = Field(None, description="in the checkpoint's folder; several, by commas, are mixed")
     language_model_weight: float | None = Field(None, ge=0)
 
 

@@ -49,6 +49,12 @@ def load(path: Path) -> LanguageModel:
     return KenlmLanguageModel(path)
 
 
+def load_mixture(paths: Sequence[Path]) -> LanguageModel:
+    """Read one language model as ``load`` does, or several as their mixture."""
+    models = [load(path) for path in paths]
+    return models[0] if len(models) == 1 else MixedLanguageModel(models)
+
+
 def score_texts(model: LanguageModel, tokenizer: Tokenizer, texts: Sequence[Sequence[int]]) -> list[float]:
     """Natural log-probability of each text of tokens, its end included."""
     if not texts:
@@ -67,6 +73,32 @@ def score_texts(model: LanguageModel, tokenizer: Tokenizer, texts: Sequence[Sequ
             # A text that has ended goes on with something that can be read again.
             scorer.advance(rows, torch.where(place < lengths, padded[:, place], padded[:, 0]))
     return totals.tolist()
+
+
+class MixedLanguageModel:
+    """The mean of the probabilities that several models of the same tokens give to each token (Jelinek and Mercer 1980)."""
+
+    def __init__(self, models: Sequence[LanguageModel]) -> None:
+        self.models = tuple(models)
+
+    def scorer(self, tokenizer: Tokenizer, rows: int, device: torch.device | str = "cpu") -> PrefixScorer:
+        """See ``LanguageModel``."""
+        return _MixedScorer([model.scorer(tokenizer, rows, device) for model in self.models])
+
+
+class _MixedScorer:
+    gain = 0.0
+
+    def __init__(self, scorers: Sequence[PrefixScorer]) -> None:
+        self._scorers = scorers
+
+    def score(self, candidates: Tensor) -> Tensor:
+        scores = torch.stack([scorer.score(candidates) for scorer in self._scorers])
+        return scores.logsumexp(dim=0) - math.log(len(self._scorers))
+
+    def advance(self, rows: Tensor, tokens: Tensor) -> None:
+        for scorer in self._scorers:
+            scorer.advance(rows, tokens)
 
 
 class NgramLanguageModel:

@@ -133,9 +133,9 @@ class DecodingOptions:
             raise ConfigurationError("the best path of CTC asks no language model and no phrases; use --decoder ctc-beam.")
         language_model = self.language_model if weight > 0 else None
         if language_model is None and weight > 0 and own.language_model is not None and folder is not None:
-            from asr.search.language_model import load
+            from asr.search.language_model import load_mixture
 
-            language_model = load(folder / own.language_model)
+            language_model = load_mixture([folder / name for name in own.language_model.split(",")])
         if self.lexicon is not None and (decoder != "ctc-beam" or self.phrases is not None):
             raise ConfigurationError("a lexicon is for --decoder ctc-beam, without phrases; leave one of them out.")
         beam_size = 1 if decoder == "ctc" else beam_size

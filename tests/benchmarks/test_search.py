@@ -79,6 +79,14 @@ def test_ctc_beam() -> None:
         contenders["torchaudio ctc_decoder, beam 10"] = lambda: flashlight(log_probabilities, lengths)
     except ImportError:
         print("ctc_decoder needs flashlight-text")
+    try:
+        from pyctcdecode import build_ctcdecoder
+
+        labels = ["" if tokenizer.blank == n else tokenizer.symbol(n) or f"<{n}>" for n in range(len(tokenizer))]
+        theirs, matrices = build_ctcdecoder(labels), log_probabilities.numpy()
+        contenders["pyctcdecode, beam 10"] = lambda: [theirs.decode(each, beam_width=10) for each in matrices]
+    except ImportError:
+        print("pyctcdecode asks for an older numpy than it needs: pip install --no-deps pyctcdecode pygtrie")
     print(f"\n{count} utterances of {seconds:.0f} s, {POSITIONS_A_SECOND} positions a second, {len(tokenizer)} tokens")
     for name, median in spent(contenders).items():
         print(f"{name:36}{1000 * median / (count * seconds):8.2f} ms a second of audio")

@@ -15,7 +15,7 @@ from asr.model.checkpoint import Checkpoint
 from asr.model.language_model import LanguageModelCheckpoint, LanguageModelConfiguration, TransformerLanguageModel
 from asr.search import language_model
 from asr.search.decoding import decode
-from asr.search.language_model import score_texts
+from asr.search.language_model import MixedLanguageModel, score_texts
 from asr.search.options import DecodingOptions
 from asr.search.transformer_scorer import NeuralLanguageModel
 from asr.text.tokenizer import CharacterTokenizer
@@ -190,3 +190,30 @@ def test_a_folder_is_read_back_and_disagreement_is_one_sentence(tmp_path: Path) 
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"letters: is not a checkpoint, model.safetensors is missing"):
         language_model.load(folder)
+
+
+@given(st.lists(st.integers(4, 6), max_size=LONGEST - 2))
+@settings(max_examples=30)
+def test_a_mixture_is_the_mean_of_probabilities(text: list[int]) -> None:
+    parts = [language(1), language(2), language(3)]
+    mixture = MixedLanguageModel(parts).scorer(toy.TOKENIZER, 2)
+    alone = [part.scorer(toy.TOKENIZER, 2) for part in parts]
+    candidates = torch.arange(len(toy.TOKENIZER)).expand(2, -1)
+    for token in [*text, None]:
+        expected = torch.stack([each.score(candidates).exp() for each in alone]).mean(dim=0)
+        assert torch.allclose(mixture.score(candidates).exp(), expected, atol=1e-9)
+        if token is not None:
+            for each in (mixture, *alone):
+                each.advance(torch.tensor([1, 0]), torch.tensor([token, 4]))
+
+
+def test_several_files_are_mixed(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 2)):
+        model_folder.save(language(seed).checkpoint, tmp_path / name, "")
+    mixed = language_model.load_mixture([tmp_path / "a", tmp_path / "b"])
+    assert isinstance(mixed, MixedLanguageModel)
+    assert isinstance(language_model.load_mixture([tmp_path / "a"]), NeuralLanguageModel)
+    scores = [score_texts(each, toy.TOKENIZER, [[]])[0] for each in (mixed, *mixed.models)]
+    assert min(scores[1:]) < scores[0] < max(scores[1:])
+    with pytest.raises(CheckpointError, match="c: does not exist"):
+        language_model.load_mixture([tmp_path / "a", tmp_path / "c"])
