@@ -114,7 +114,7 @@ def options(
     elif language_model is not None:
         from asr.search.language_model import load_mixture
 
-        given["language_model"] = load_mixture([Path(name) for name in language_model.split(",")])
+        given["language_model"] = load_mixture(language_model)
     if phrases is not None:
         from asr.search.phrases import Phrases, read
 

@@ -33,6 +33,7 @@ def listen(
         str | None, typer.Option(help="Number of the microphone, or part of its name.", show_default=False)
     ] = None,
     model: Annotated[str, typer.Option(help="Embedded model or checkpoint folder.")] = "en",
+    punctuation: Annotated[bool, typer.Option(help="Mandarin text gets the marks of the model's punctuation model.")] = True,
     times: Annotated[bool, typer.Option(help="Print when each sentence was said.")] = False,
     decoder: decoding.Decoder = None,
     device: Device = DeviceChoice.auto,
@@ -47,7 +48,7 @@ def listen(
         from asr.transcription import listening
         from asr.transcription.transcriber import load
 
-    transcriber = load(model, device.value, decoding.options(decoder, None), 1)
+    transcriber = load(model, device.value, decoding.options(decoder, None), 1, punctuation=punctuation)
     try:
         with _until_interrupted() as stop:
             if heard is not None:

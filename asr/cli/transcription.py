@@ -64,7 +64,7 @@ def transcribe(
     script: Annotated[
         ScriptChoice | None, typer.Option(help="Chinese characters.", show_default="as the model writes them")
     ] = None,
-    punctuation: Annotated[bool, typer.Option(help="Put marks into Mandarin text.")] = True,
+    punctuation: Annotated[bool, typer.Option(help="Mandarin text gets the marks of the model's punctuation model.")] = True,
     output_dir: Annotated[Path | None, typer.Option(help="Write files for each recording here.", show_default=False)] = None,
     output_format: Annotated[
         str, typer.Option("--format", help="txt, json, srt, vtt, tsv, ctm or textgrid, or several as srt,json.")

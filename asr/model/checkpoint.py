@@ -136,7 +136,7 @@ def check_files(folder: Path) -> None:
 
 
 def kind(folder: Path) -> str:
-    """What a checkpoint folder holds: ``language_model``, ``punctuation``, or ``recognizer``."""
+    """What a checkpoint folder holds: its configuration's ``kind`` (``language_model``, ``punctuation``), or a ``recognizer``."""
     text = (folder / CONFIGURATION).read_text(encoding="utf-8", errors="replace")
     found = re.search(r"^kind: (\w+)\s*$", text, re.MULTILINE)
     return found[1] if found else "recognizer"

@@ -49,9 +49,21 @@ def load(path: Path) -> LanguageModel:
     return KenlmLanguageModel(path)
 
 
-def load_mixture(paths: Sequence[Path]) -> LanguageModel:
-    """Read one language model as ``load`` does, or several as their mixture."""
-    models = [load(path) for path in paths]
+def load_mixture(names: str, folder: Path = Path()) -> LanguageModel:
+    """Read one language model as ``load`` does, or several, whose paths have commas between them, as their mixture.
+
+    Args:
+        names: of the files or folders.
+        folder: where they are.
+
+    Raises:
+        CheckpointError, ConfigurationError: as of ``load``.
+    """
+    whole = folder / names
+    parts = [names] if whole.exists() else [name.strip() for name in names.split(",")]
+    if not all(parts):
+        raise CheckpointError(f"'{names}': a language model's name is missing beside a comma; write A,B.")
+    models = [load(folder / name) for name in parts]
     return models[0] if len(models) == 1 else MixedLanguageModel(models)
 
 
@@ -82,8 +94,15 @@ class MixedLanguageModel:
         self.models = tuple(models)
 
     def scorer(self, tokenizer: Tokenizer, rows: int, device: torch.device | str = "cpu") -> PrefixScorer:
-        """See ``LanguageModel``."""
-        return _MixedScorer([model.scorer(tokenizer, rows, device) for model in self.models])
+        """See ``LanguageModel``.
+
+        Raises:
+            ConfigurationError: some are of the recogniser's tokens and some of words, which are scored at other places.
+        """
+        scorers = [model.scorer(tokenizer, rows, device) for model in self.models]
+        if len({isinstance(scorer, _WordScorer) for scorer in scorers}) > 1:
+            raise ConfigurationError("a language model of words cannot be mixed with one of tokens; give models of one kind.")
+        return _MixedScorer(scorers)
 
 
 class _MixedScorer:

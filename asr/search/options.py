@@ -135,7 +135,7 @@ class DecodingOptions:
         if language_model is None and weight > 0 and own.language_model is not None and folder is not None:
             from asr.search.language_model import load_mixture
 
-            language_model = load_mixture([folder / name for name in own.language_model.split(",")])
+            language_model = load_mixture(own.language_model, folder)
         if self.lexicon is not None and (decoder != "ctc-beam" or self.phrases is not None):
             raise ConfigurationError("a lexicon is for --decoder ctc-beam, without phrases; leave one of them out.")
         beam_size = 1 if decoder == "ctc" else beam_size

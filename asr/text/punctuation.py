@@ -6,8 +6,9 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
-from asr.text.mandarin import digits_to_numerals
+from asr.text.mandarin import HAN, digits_to_numerals
 
 MARKS = ("", "，", "、", "。", "？")
 """What may follow a character: nothing, or one of these."""
@@ -19,30 +20,33 @@ _LIKE = {
     "?": "？",
 }
 _NUMBER = {**{mark: number for number, mark in enumerate(MARKS) if mark}, **{a: MARKS.index(b) for a, b in _LIKE.items()}}
-_QUOTES = frozenset("\"'“”‘’「」『』《》〈〉【】()（）[]{}〔〕<>")
+_OPENING, _CLOSING, _STRAIGHT = "“‘「『《〈【（(［[{〔<﹁﹃", "”’」』》〉】）)］]}〕>﹂﹄", "\"'＂＇"
+_HAN = re.compile(f"[{HAN}]")
 _END = re.compile("(?<=[。？])")
 _CLAUSE = re.compile("(?<=[，、。？])")
 _REMARK = re.compile(r"[（(【\[][^（）()【】\[\]]*[）)】\]]")
 
+# A character that is written without spaces; one of another script, a number or a sign; a mark; a quotation mark or bracket.
+_Class = Literal["han", "foreign", "mark", "opening", "closing", "space"]
 
-def is_spoken(character: str) -> bool:
-    """Whether it is a letter, a digit or a Han character, which a mark may follow."""
-    return character.isalnum()
+
+def is_han(character: str) -> bool:
+    """Whether it is of a script that is written without spaces."""
+    return _HAN.match(character) is not None
 
 
 def separate(text: str) -> tuple[str, list[int]]:
     """What is spoken of a text, and the number in ``MARKS`` of what follows each of its characters.
 
-    Between two characters that are not both Han, a mark counts where a space or another mark follows it: 3.14 and U.S. have none.
-    The text should have passed ``unicodedata.normalize("NFKC", ...)``.
+    Spoken are Han characters, letters and digits. Signs within a word or number of another script are no marks (3.14, U.S.).
     """
     characters: list[str] = []
     marks: list[int] = []
-    for place, character in enumerate(text):
-        if is_spoken(character):
+    for character, kind in zip(text, _classes(text), strict=True):
+        if character.isalnum():
             characters.append(character)
             marks.append(0)
-        elif marks and not marks[-1] and character in _NUMBER and not _inside(text, place):
+        elif kind == "mark" and marks and not marks[-1]:
             marks[-1] = _NUMBER[character]
     return "".join(characters), marks
 
@@ -50,35 +54,36 @@ def separate(text: str) -> tuple[str, list[int]]:
 def punctuated(text: str, marks: Sequence[int]) -> str:
     """A text with these marks, one for each character that is spoken, in place of its own.
 
-    Quotation marks and brackets stay, a mark stands behind those that close; nothing is put between two Latin letters or
-    digits. Spaces are dropped beside a mark.
+    Nothing is put into a word or number of another script, and what is between two of them stays. Quotation marks and brackets stay; a
+    mark stands behind those that close. Spaces are dropped beside a mark.
     """
+    classes = _classes(text)
     written: list[str] = []
     left = iter(marks)
-    waiting = 0
-    for place, character in enumerate(text):
-        if is_spoken(character) or character.isspace() or (character in _QUOTES and _opens(text, place)):
-            if waiting and not character.isspace():
+    waiting, dropped, last = 0, "", "space"
+    for place, (character, kind) in enumerate(zip(text, classes, strict=True)):
+        begins = kind in ("han", "opening") or (kind == "foreign" and (place == 0 or classes[place - 1] != "foreign"))
+        if begins:
+            if waiting:
                 written.append(MARKS[waiting])
-                waiting = 0
-            if is_spoken(character):
-                written.append(character)
-                number = next(left)
-                waiting = 0 if _within_word(text, place) else number
-            elif not (character.isspace() and waiting):
-                written.append(character)
-        elif character in _NUMBER and not _inside(text, place):
-            continue
-        else:
+            elif dropped and kind == "foreign" and last not in ("han", "space"):
+                written.append(dropped)
+            waiting, dropped = 0, ""
+        if kind == "mark":
+            dropped += character
+        elif kind != "space" or not waiting:
             written.append(character)
-    return "".join(written).rstrip() + MARKS[waiting]
+            last = kind
+        if character.isalnum():
+            waiting = next(left)
+    return "".join(written).strip() + MARKS[waiting]
 
 
 def passages(text: str, longest: int, seed: Sequence[int] = ()) -> Iterator[str]:
-    """Passages of a printed paragraph to learn from, of some sentences each, as long as what is said between two long pauses.
+    """Passages of a printed paragraph to learn from, as long as what is said between two long pauses.
 
-    Numbers are written as they are read, remarks in brackets are left out. Most passages end with a sentence, one in five
-    with a clause; their length is drawn up to ``longest`` characters.
+    Numbers are written as they are read, remarks in brackets are left out. Of four paragraphs in five the passages end with
+    sentences, of the others with clauses; their lengths are drawn up to ``longest`` characters.
 
     Args:
         text: a paragraph, in simplified characters.
@@ -103,23 +108,38 @@ def passages(text: str, longest: int, seed: Sequence[int] = ()) -> Iterator[str]
         yield passage
 
 
-def _inside(text: str, place: int) -> bool:
-    """Whether a sign stands within a Latin word or number, as in 3.14, 10:30 and U.S."""
-    around = text[max(place - 1, 0) : place + 2]
-    return len(around) == 3 and around.isascii() and around[0].isalnum() and around[2].isalnum()
+def _classes(text: str) -> list[_Class]:
+    """What each character of a text is."""
+    found: list[_Class] = []
+    open_quotes: set[str] = set()
+    for place, character in enumerate(text):
+        before, after = text[place - 1 : place] if place else "", text[place + 1 : place + 2]
+        kind: _Class = "foreign"
+        if is_han(character):
+            kind = "han" if character.isalnum() else "foreign"
+        elif character.isspace():
+            kind = "space"
+        elif not character.isalnum() and not (_is_foreign(before) and _is_foreign(after)):
+            if character in _STRAIGHT:
+                kind = "closing" if character in open_quotes else "opening"
+                open_quotes ^= {character}
+            elif character in _OPENING or character in _CLOSING:
+                kind = "opening" if character in _OPENING else "closing"
+            elif character in _NUMBER and (character >= "\u3000" or _ends(text, place)):
+                kind = "mark"
+        found.append(kind)
+    return found
 
 
-def _within_word(text: str, place: int) -> bool:
-    """Whether a Latin letter or digit is followed by another, or by a sign within the word."""
-    after = text[place + 1 : place + 2]
-    if not (text[place].isascii() and after.isascii() and after):
-        return False
-    return after.isalnum() or (not after.isspace() and _inside(text, place + 1))
+def _is_foreign(character: str) -> bool:
+    """Whether it is a letter or digit of another script."""
+    return character.isalnum() and not is_han(character)
 
 
-def _opens(text: str, place: int) -> bool:
-    """Whether a quotation mark or bracket opens: what comes before it is no part of what it holds."""
-    character = text[place]
-    if character in "“‘「『《〈【(（[{〔<":
-        return True
-    return character in "\"'" and text[:place].count(character) % 2 == 0
+def _ends(text: str, place: int) -> bool:
+    """Whether a sign of no full width may end a clause, and is not within an address or before a name (.NET)."""
+    after = place
+    while after < len(text) and text[after] in _NUMBER:
+        after += 1
+    follows = text[after : after + 1]
+    return not follows or follows.isspace() or is_han(follows) or follows in _OPENING + _CLOSING + _STRAIGHT

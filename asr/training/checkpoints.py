@@ -25,6 +25,7 @@ from asr.model import checkpoint as model_folder
 from asr.model import language_model as language_model_folder
 from asr.model import punctuation as punctuation_folder
 from asr.model.checkpoint import Storable
+from asr.model.configuration import ModelConfiguration
 from asr.model.storage import Storage, write_tensors
 
 OPTIMIZER, PROGRESS, METRICS = "optimizer.safetensors", "progress.json", "metrics.json"
@@ -236,6 +237,19 @@ def average(folders: Sequence[Path], output: Path, weights: Sequence[float] | No
     parts = "\n".join(f"- {share:.4g} x `{folder.name}`" for folder, share in zip(folders, shares, strict=True))
     card = f"# {output.name}\n\nAverage of\n\n{parts}\n\n{_inherited(folders[0])}"
     model_folder.save(first, output, card, storage)
+    _copy_beside(first, output)
+
+
+def _copy_beside(checkpoint: Any, output: Path) -> None:
+    """Copy the files that a recogniser's configuration names: its language models and punctuation model."""
+    configuration = checkpoint.model.configuration
+    if not isinstance(configuration, ModelConfiguration):
+        return
+    names = [*(configuration.decoding.language_model or "").split(","), configuration.punctuation or ""]
+    for name in (each.strip() for each in names):
+        source = checkpoint.folder / name
+        if name and source.exists() and not (output / name).exists():
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, output / name)
 
 
 def _load(folder: Path) -> Any:
@@ -248,7 +262,7 @@ def _load(folder: Path) -> Any:
 
 
 def _badness(metrics: dict[str, float]) -> float:
-    """Error rate of a recogniser; a language model writes nothing and has a loss only."""
+    """Error rate of a recogniser; what is trained on text alone has a loss only."""
     return metrics["error_rate"] if "error_rate" in metrics else metrics["loss"]
 
 

@@ -126,6 +126,8 @@ class Recipe(StrictModel):
         if self.initialize is not None:
             path = pretrained.find(self.initialize) / CONFIGURATION
             values = configuration.load(path, ModelConfiguration).model_dump(mode="json")
+            # Files beside the parent's weights are not beside this run's.
+            values["punctuation"] = values["decoding"]["language_model"] = None
         merged = _merge(values, self.model)
         settings = configuration.validate(merged, ModelConfiguration, f"model of recipe {self.name}")
         weight = self.training.ctc_weight
@@ -137,7 +139,7 @@ class Recipe(StrictModel):
 
 
 class TextConfiguration(StrictModel):
-    """What a language model reads."""
+    """What a language or punctuation model reads."""
 
     train: Paths = Field(min_length=1, description="plain text or .gz, one sentence a line")
     validation: Paths = Field((), description="other text; if left out, lines of the training text are held out")

@@ -34,6 +34,11 @@ class Foreseeing:
     recipe: LanguageModelRecipe
     checkpoint: LanguageModelCheckpoint
 
+    @property
+    def unit(self) -> str:
+        """See ``Task``."""
+        return "token"
+
     def sequences(self, texts: Iterable[str]) -> list[Text]:
         """See ``Task``."""
         model, tokenizer = self.checkpoint.model, self.checkpoint.tokenizer

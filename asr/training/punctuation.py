@@ -13,14 +13,13 @@ from torch import Tensor
 
 from asr.exceptions import TrainingError
 from asr.model import punctuation as punctuation_folder
-from asr.model.punctuation import PunctuationModel, Punctuator
+from asr.model.punctuation import LONGEST, PunctuationModel, Punctuator
 from asr.text.punctuation import MARKS, passages, separate
 from asr.training import text
 from asr.training.checkpoints import Progress
 from asr.training.configuration import PunctuationRecipe
 from asr.training.text import IGNORED, Text
 
-_LONGEST = 160  # characters of a passage: half a minute of speech
 _MINIMUM_COUNT = 3  # of a character in the training text
 
 
@@ -36,11 +35,16 @@ class Marking:
     recipe: PunctuationRecipe
     checkpoint: Punctuator
 
+    @property
+    def unit(self) -> str:
+        """See ``Task``."""
+        return "character"
+
     def sequences(self, texts: Iterable[str]) -> list[Text]:
         """See ``Task``."""
         found = []
         for number, paragraph in enumerate(texts):
-            for passage in passages(paragraph, _LONGEST, (self.recipe.training.seed, number)):
+            for passage in passages(paragraph, LONGEST, (self.recipe.training.seed, number)):
                 characters, marks = separate(passage)
                 if characters:
                     tokens = np.array(self.checkpoint.tokens(characters), dtype=np.int32)
@@ -101,16 +105,19 @@ class MarkFigures:
 
 
 def figures(punctuator: Punctuator, texts: Sequence[str], seed: int = 1) -> dict[str, MarkFigures]:
-    """Compare restored marks with those of printed paragraphs, by mark, and all of them as ``all``."""
+    """``agreement`` on the passages of printed paragraphs."""
+    return agreement(punctuator, [each for number, text in enumerate(texts) for each in passages(text, LONGEST, (seed, number))])
+
+
+def agreement(punctuator: Punctuator, texts: Sequence[str]) -> dict[str, MarkFigures]:
+    """Compare restored marks with those of printed texts, by mark, and all of them as ``all``."""
     counts = np.zeros((len(MARKS), 3), dtype=np.int64)
-    for number, paragraph in enumerate(texts):
-        for passage in passages(paragraph, _LONGEST, (seed, number)):
-            characters, printed = separate(passage)
-            if characters:
-                pairs = np.array([printed, punctuator.marks(characters)])
-                for mark in range(1, len(MARKS)):
-                    there = pairs == mark
-                    counts[mark] += there[0].sum(), there[1].sum(), there.all(axis=0).sum()
+    for printed in texts:
+        characters, marks = separate(printed)
+        pairs = np.array([marks, punctuator.marks(characters)])
+        for mark in range(1, len(MARKS)):
+            there = pairs == mark
+            counts[mark] += there[0].sum(), there[1].sum(), there.all(axis=0).sum()
     counts[0] = counts[1:].sum(axis=0)
     return {mark or "all": MarkFigures(*(int(count) for count in row)) for mark, row in zip(MARKS, counts, strict=True)}
 
@@ -131,7 +138,7 @@ def _build(recipe: PunctuationRecipe, texts: list[str], earlier: Path | None) ->
     read = [
         separate(passage)[0]
         for number, each in enumerate(texts)
-        for passage in passages(each, _LONGEST, (recipe.training.seed, number))
+        for passage in passages(each, LONGEST, (recipe.training.seed, number))
     ]
     tokenizer = punctuation_folder.vocabulary([each.lower() for each in read], _MINIMUM_COUNT)
     return Punctuator(PunctuationModel(settings, len(tokenizer)), tokenizer)

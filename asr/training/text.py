@@ -38,7 +38,7 @@ Text = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step, as the log keeps it; ``loss`` in nats a token."""
+    """One optimiser step, as the log keeps it; ``loss`` in nats an answer."""
 
     epoch: int
     step: int
@@ -50,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Validation:
-    """How well the text that was held out is foreseen; ``loss`` in nats a token, stop tokens included."""
+    """How well the text that was held out is foreseen; ``loss`` in nats an answer (a token, or the mark behind a character)."""
 
     epoch: int
     step: int
@@ -65,6 +65,10 @@ class Task(Protocol):
     @property
     def checkpoint(self) -> Any:
         """The model with its tokenizer, as a folder holds them."""
+
+    @property
+    def unit(self) -> str:
+        """What has a loss: ``token`` or ``character``."""
 
     def sequences(self, texts: Iterable[str]) -> list[Text]:
         """The texts in numbers, each int32 (length,)."""
@@ -124,10 +128,14 @@ def train(
         raise TrainingError(f"recipe {recipe.name}: data.{where} leaves no line of text; give more text.")
     task = begin(texts, earlier)
     model = task.checkpoint.model.to(device)
-    sequences = task.sequences(texts)
-    validation = list(padded(task.sequences(held_out), recipe.data.batch_tokens))
+    sequences, others = task.sequences(texts), task.sequences(held_out)
+    if not sequences or not others:
+        where = "train" if not sequences else "validation"
+        raise TrainingError(f"recipe {recipe.name}: the lines of data.{where} hold nothing to learn from; give other text.")
+    validation = list(padded(others, recipe.data.batch_tokens))
     lengths = np.array([len(each) for each in sequences])
-    digest = hashlib.sha256(np.concatenate(sequences).tobytes() + str(recipe.data.batch_tokens).encode()).hexdigest()[:16]
+    order_of = np.concatenate([*sequences, lengths, [recipe.data.batch_tokens]]).astype(np.int64)
+    digest = hashlib.sha256(order_of.tobytes()).hexdigest()[:16]
     optimizer = make_optimizer(model, settings)
     batches_an_epoch = len(batches(lengths, recipe.data.batch_tokens, settings.seed, 0))
     steps_in_all = settings.epochs * batches_an_epoch
@@ -143,7 +151,7 @@ def train(
     log.truncate(run / "log.jsonl", progress.step)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     tokens = sum(task.asked(pad([each])) for each in sequences)
-    report(f"{recipe.name}: {parameters:,} parameters, {len(texts):,} lines, {tokens:,} tokens, {batches_an_epoch} batches")
+    report(f"{recipe.name}: {parameters:,} parameters, {len(texts):,} lines, {tokens:,} {task.unit}s, {batches_an_epoch} batches")
 
     def save(metrics: dict[str, float] | None) -> Path:
         card = task.card(len(texts), tokens, progress, metrics)
@@ -186,7 +194,9 @@ def train(
         save({name: float(value) for name, value in asdict(figures).items()})
         log.append(run / "log.jsonl", figures)
         curves.draw_perplexity(run / "log.jsonl", run / "curves.png", recipe.name)
-        report(f"epoch {epoch}, step {progress.step}: perplexity {figures.perplexity:.2f} a token of {len(held_out):,} lines")
+        report(
+            f"epoch {epoch}, step {progress.step}: perplexity {figures.perplexity:.2f} a {task.unit} of {len(held_out):,} lines"
+        )
         saved = time.monotonic()
         if late:
             break

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from asr.model.punctuation import Punctuator
-from asr.transcription.transcript import TranscriptSegment, join
+from asr.text.punctuation import punctuated
+from asr.transcription.transcript import TranscriptSegment, Word, join
 from asr.transcription.words import spans
 
 # Segments that follow each other so closely were cut because speech went on for too long: a sentence may go on as well.
@@ -20,42 +21,38 @@ def punctuate(segments: Sequence[TranscriptSegment], punctuator: Punctuator) -> 
     """
     found: list[TranscriptSegment] = []
     for run in _runs(segments):
-        whole = punctuator.write(join(segment.text for segment in run))
-        found += _shared(run, whole)
+        marks = punctuator.marks_of(join(segment.text for segment in run))
+        for segment in run:
+            if marks is None:
+                found.append(segment)
+                continue
+            spoken = sum(character.isalnum() for character in segment.text)
+            found.append(_with_text(segment, punctuated(segment.text, marks[:spoken])))
+            marks = marks[spoken:]
     return found
 
 
 def _runs(segments: Iterable[TranscriptSegment]) -> list[list[TranscriptSegment]]:
     runs: list[list[TranscriptSegment]] = []
     for segment in segments:
-        goes_on = runs and segment.start - runs[-1][-1].end < _CUT_SECONDS and segment.speaker == runs[-1][-1].speaker
-        if goes_on:
+        if runs and segment.start - runs[-1][-1].end < _CUT_SECONDS:
             runs[-1].append(segment)
         else:
             runs.append([segment])
     return runs
 
 
-def _shared(run: Sequence[TranscriptSegment], whole: str) -> list[TranscriptSegment]:
-    """Give each segment its part of the text: as many characters that are spoken as it had, and the marks behind them."""
-    found: list[TranscriptSegment] = []
-    begin = 0
-    for place, segment in enumerate(run):
-        left = sum(character.isalnum() for character in segment.text)
-        end = begin
-        while end < len(whole) and (left > 0 or place == len(run) - 1 or not whole[end].isalnum()):
-            left -= whole[end].isalnum()
-            end += 1
-        text = whole[begin:end].strip()
-        found.append(_with_text(segment, text))
-        begin = end
-    return found
-
-
 def _with_text(segment: TranscriptSegment, text: str) -> TranscriptSegment:
+    """A segment with another text that says the same; its words are those of the text, at their times."""
     words = segment.words
     if words is not None:
-        places = spans(text)
-        if len(places) == len(words):
-            words = tuple(replace(word, text=text[start:end]) for word, (start, end) in zip(words, places, strict=True))
+        of_character = [word for word in words for character in word.text if character.isalnum()]
+        found, first = [], 0
+        for begin, end in spans(text):
+            last = first + sum(character.isalnum() for character in text[begin:end])
+            said = of_character[first:last]
+            if said:
+                found.append(Word(text[begin:end], said[0].start, said[-1].end, min(word.confidence for word in said)))
+            first = last
+        words = tuple(found)
     return replace(segment, hypothesis=replace(segment.hypothesis, text=text), words=words)

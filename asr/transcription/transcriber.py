@@ -21,6 +21,7 @@ from asr.model import checkpoint as model_folder
 from asr.model.checkpoint import Checkpoint
 from asr.model.device import choose_device
 from asr.model.precision import choose as choose_precision
+from asr.model.punctuation import Punctuator
 from asr.model.punctuation import load as load_punctuation
 from asr.model.recognizer import Encoded
 from asr.search.decoding import decode
@@ -90,10 +91,8 @@ class Transcriber:
         check_language(checkpoint, language)
         self.language = language
         self._detector: VoiceDetector | None = None
-        own = checkpoint.model.configuration.punctuation if punctuation else None
-        self._punctuator = (
-            load_punctuation(checkpoint.folder / own) if own is not None and checkpoint.folder is not None else None
-        )
+        self.punctuation = punctuation
+        self._punctuator: Punctuator | None = None
 
     def transcribe(self, path: str | Path) -> Transcript:
         """Transcribe one file.
@@ -163,8 +162,16 @@ class Transcriber:
         ]
 
     def punctuated(self, segments: Sequence[TranscriptSegment]) -> list[TranscriptSegment]:
-        """Segments of one recording with the marks of the model's punctuation model, or as they are without one."""
-        return list(segments) if self._punctuator is None else punctuate(segments, self._punctuator)
+        """Segments of one recording with the marks of the model's punctuation model, or as they are without one.
+
+        Raises:
+            CheckpointError: the punctuation model cannot be read.
+        """
+        folder, name = self.checkpoint.folder, self.checkpoint.model.configuration.punctuation
+        if not self.punctuation or name is None or folder is None:
+            return list(segments)
+        self._punctuator = self._punctuator or load_punctuation(folder / name)
+        return punctuate(segments, self._punctuator)
 
     def segmenter(self, longest: float | None = None, pause: float = 1.0) -> Segmenter:
         """What cuts one recording."""

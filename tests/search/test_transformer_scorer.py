@@ -19,6 +19,7 @@ from asr.search.language_model import MixedLanguageModel, score_texts
 from asr.search.options import DecodingOptions
 from asr.search.transformer_scorer import NeuralLanguageModel
 from asr.text.tokenizer import CharacterTokenizer
+from asr.training.ngram_text import train
 from tests.search import test_greedy, toy
 
 SAMPLES = [16000] * 3
@@ -185,7 +186,7 @@ def test_a_folder_is_read_back_and_disagreement_is_one_sentence(tmp_path: Path) 
     with pytest.raises(CheckpointError, match="letters: is a language model and no recogniser; give it as --language-model"):
         model_folder.load(folder)
     model_folder.save(Checkpoint(toy.recognizer(0), toy.TOKENIZER), tmp_path / "recogniser", "")
-    with pytest.raises(CheckpointError, match="is a recogniser and no language model"):
+    with pytest.raises(CheckpointError, match="recogniser: is no language model; give a folder that asr train-lm wrote"):
         language_model.load(tmp_path / "recogniser")
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"letters: is not a checkpoint, model.safetensors is missing"):
@@ -208,12 +209,27 @@ def test_a_mixture_is_the_mean_of_probabilities(text: list[int]) -> None:
 
 
 def test_several_files_are_mixed(tmp_path: Path) -> None:
-    for name, seed in (("a", 1), ("b", 2)):
+    for name, seed in (("a", 1), ("b", 2), ("a,b", 3)):
         model_folder.save(language(seed).checkpoint, tmp_path / name, "")
-    mixed = language_model.load_mixture([tmp_path / "a", tmp_path / "b"])
+    mixed = language_model.load_mixture("b, a", tmp_path)
     assert isinstance(mixed, MixedLanguageModel)
-    assert isinstance(language_model.load_mixture([tmp_path / "a"]), NeuralLanguageModel)
+    # A path that holds a comma is one path.
+    assert isinstance(language_model.load_mixture(str(tmp_path / "a,b")), NeuralLanguageModel)
     scores = [score_texts(each, toy.TOKENIZER, [[]])[0] for each in (mixed, *mixed.models)]
     assert min(scores[1:]) < scores[0] < max(scores[1:])
     with pytest.raises(CheckpointError, match="c: does not exist"):
-        language_model.load_mixture([tmp_path / "a", tmp_path / "c"])
+        language_model.load_mixture("a,c", tmp_path)
+    with pytest.raises(CheckpointError, match="'a,': a language model's name is missing beside a comma"):
+        language_model.load_mixture("a,", tmp_path)
+
+
+def test_words_and_tokens_are_not_mixed(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("ab abc\nba cab\n" * 5)
+    words = train([tmp_path / "text.txt"], tmp_path / "words.safetensors", order=2).path
+    tokens = train([tmp_path / "text.txt"], tmp_path / "tokens.safetensors", order=2, tokenizer=toy.TOKENIZER).path
+    letters = language_model.load_mixture(f"{tokens},{tokens}").scorer(toy.TOKENIZER, 1)
+    alone = language_model.load(tokens).scorer(toy.TOKENIZER, 1)
+    candidates = torch.arange(len(toy.TOKENIZER))[None]
+    assert torch.allclose(letters.score(candidates), alone.score(candidates))
+    with pytest.raises(ConfigurationError, match="of words cannot be mixed with one of tokens"):
+        language_model.load_mixture(f"{words},{tokens}").scorer(toy.TOKENIZER, 1)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.text import mandarin
 from asr.text.punctuation import MARKS, passages, punctuated, separate
 
 HAN = st.sampled_from("今天气很好我们去公园吧一二三")
+MIXED = st.text(st.sampled_from("今天好，、。？！,.:;?! \"'“”‘’（）()《》…—$-+%@/a1bé２．"), max_size=30)
+FOREIGN = re.compile(rf"[^\W_{mandarin.HAN}]+")
 
 
 @given(st.lists(st.tuples(HAN, st.sampled_from(MARKS)), min_size=1, max_size=40))
@@ -23,13 +27,16 @@ def test_what_is_taken_off_goes_back(pairs: list[tuple[str, str]]) -> None:
     assert punctuated(text, marks) == text
 
 
-@given(st.text(max_size=40), st.data())
+@given(st.one_of(MIXED, st.text(max_size=40)), st.data())
+@settings(max_examples=400)
 def test_no_letter_is_lost_or_moved(text: str, data: st.DataObject) -> None:
     characters, marks = separate(text)
     assert len(marks) == len(characters)
     drawn = data.draw(st.lists(st.integers(0, len(MARKS) - 1), min_size=len(marks), max_size=len(marks)))
     written = punctuated(text, drawn)
     assert separate(written)[0] == characters == "".join(c for c in text if c.isalnum())
+    # Words and numbers of other scripts neither fall apart nor grow together.
+    assert FOREIGN.findall(written) == FOREIGN.findall(text)
     assert punctuated(written, drawn) == written
 
 
@@ -41,6 +48,12 @@ def test_no_letter_is_lost_or_moved(text: str, data: st.DataObject) -> None:
         ("他说“你好”", 3, "他。说。“你。好”。"),
         ("你、好。", 0, "你好"),
         ("Let It Go", 3, "Let。It。Go。"),
+        ("他说hello，world和it’s", 0, "他说hello，world和it’s"),
+        ("付了$100，用.NET写，３．１４", 0, "付了$100用.NET写３．１４"),
+        ("付了$100", 1, "付，了，$100，"),
+        ("看http://a.cn/b吧, 好", 0, "看http://a.cn/b吧 好"),
+        ("我们——他们", 1, "我，们，——他，们，"),
+        ("“你好”吧", 1, "“你，好”，吧，"),
         ("", 1, ""),
     ],
 )

@@ -26,19 +26,23 @@ Make = Callable[..., PunctuationRecipe]
 
 
 def paragraphs(seed: int, count: int) -> list[str]:
-    """A language in which a comma stands behind 啊, a question ends with 吗 and another sentence with 了."""
+    """A language whose sentences all begin with 我, of which nothing warns; 吗 makes questions, 但 follows a comma."""
     generator = random.Random(seed)
 
-    def clause(end: str) -> str:
-        return "".join(generator.choice("天地人山水火") for _ in range(generator.randint(2, 6))) + end
+    def some() -> str:
+        return "".join(generator.choice("天地人山水火吗") for _ in range(generator.randint(2, 4)))
 
-    return ["".join(clause(generator.choice(("啊，", "吗？", "了。"))) for _ in range(6)) + clause("了。") for _ in range(count)]
+    def sentence() -> str:
+        said = "我" + some() + generator.choice(("", f"，但{some()}"))
+        return said + ("？" if said[-1] == "吗" else "。")
+
+    return ["".join(sentence() for _ in range(6)) for _ in range(count)]
 
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Make:
-    """Makes a recipe of 200 paragraphs; changes by dotted key with ``__``."""
-    (tmp_path / "train.txt").write_text("\n".join(paragraphs(1, 200)), encoding="utf-8")
+    """Makes a recipe of 400 paragraphs; changes by dotted key with ``__``."""
+    (tmp_path / "train.txt").write_text("\n".join(paragraphs(1, 400)), encoding="utf-8")
 
     def make(name: str = "run", **changes: Any) -> PunctuationRecipe:
         values = {
@@ -46,7 +50,7 @@ def recipe(tmp_path: Path) -> Make:
             "output": str(tmp_path / name),
             "punctuation": {"width": 64, "layers": 2, "heads": 2, "feed_forward": 64, "dropout": 0.0},
             "data": {"train": str(tmp_path / "train.txt"), "held_out": 10, "batch_tokens": 400},
-            "training": {"epochs": 3, "device": "cpu", "learning_rate": 1e-2, "warmup_steps": 10},
+            "training": {"epochs": 2, "device": "cpu", "learning_rate": 5e-3, "warmup_steps": 20},
         }
         (tmp_path / f"{name}.yaml").write_text(json.dumps(values))
         given = [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in changes.items()]
@@ -57,23 +61,33 @@ def recipe(tmp_path: Path) -> Make:
 
 def test_it_learns_a_small_language(recipe: Make, tmp_path: Path) -> None:
     said: list[str] = []
-    folder = training.train(recipe(), said.append)
-    assert "180 lines" in said[0]
+    folder = training.train(recipe(training__epochs=6), said.append)
+    assert "360 lines" in said[0]
     punctuator = punctuation_folder.load(folder)
     figures = training.figures(punctuator, paragraphs(2, 30))
-    assert figures["all"].f1 > 0.99
+    # Only what comes after a character tells that there is a mark.
+    assert figures["all"].f1 > 0.95
     assert {mark for mark, each in figures.items() if each.printed} == {"all", "，", "。", "？"}
-    assert punctuator.write("天地啊人山吗水火了") == "天地啊，人山吗？水火了。"
+    assert punctuator.write("我天地但人山吗我吗水天我山水") == "我天地，但人山吗？我吗水天。我山水。"
     # Marks that were there are replaced; a name and what is not Mandarin stay as they are.
-    assert punctuator.write("天、地啊人。山吗水火了") == "天地啊，人山吗？水火了。"
-    assert punctuator.write("天地啊") == "天地啊"
-    assert punctuator.write("so it is, then") == "so it is, then"
+    assert punctuator.write("我、天地但人。山吗我吗水天我山水") == "我天地，但人山吗？我吗水天。我山水。"
+    assert punctuator.write("我天地") == "我天地"
+    assert punctuator.write("so it is, then 我") == "so it is, then 我"
+    assert punctuator.write("") == punctuator.write("……")[:0] == ""
+    # However long a text is, it is read in parts that are no longer than what was learned from.
+    long = "".join(paragraphs(3, 40))
+    assert training.agreement(punctuator, [long])["all"].f1 > 0.9
+    # Within a number no clause ends.
+    assert not any(punctuator.marks("三点一四一五九", threshold=1.0)[:-1])
     assert "characters" in (folder / "README.md").read_text(encoding="utf-8")
 
     # Stored in fewer bits it still is one, and no recogniser or language model.
     checkpoints.average([folder], tmp_path / "small", storage="int6")
     assert (tmp_path / "small" / "model.safetensors").stat().st_size < (folder / "model.safetensors").stat().st_size / 3
-    assert punctuation_folder.load(tmp_path / "small").write("天地啊人山吗水火了") == "天地啊，人山吗？水火了。"
+    assert (
+        punctuation_folder.load(tmp_path / "small").write("我天地但人山吗我吗水天我山水")
+        == "我天地，但人山吗？我吗水天。我山水。"
+    )
     with pytest.raises(CheckpointError, match="is a punctuation model and no recogniser"):
         model_folder.load(folder)
     with pytest.raises(CheckpointError, match="is no language model"):
@@ -113,7 +127,7 @@ def test_a_long_text_is_read_in_windows_and_padding_changes_nothing() -> None:
         PunctuationModel(PunctuationConfiguration(width=32, layers=1, heads=2), len(tokenizer)).eval(), tokenizer
     )
     assert len(punctuator.marks("天地人山水火" * 200)) == 1200
-    # Windows overlap, so that a text is marked alike wherever it is cut.
+    assert punctuation_folder._WINDOW + 2 * punctuation_folder._MARGIN < punctuation_folder.LONGEST
     rows = torch.randint(4, len(tokenizer), (2, 9))
     short = punctuator.model(rows[:, :5], torch.tensor([5, 5]))
     padded = punctuator.model(rows, torch.tensor([5, 9]))
@@ -128,9 +142,14 @@ def test_a_long_text_is_read_in_windows_and_padding_changes_nothing() -> None:
         ({"punctuation__heads": 3}, "cannot be divided among 3 heads"),
         ({"punctuation__marks": ["", "!"]}, "train the model again"),
         ({"punctuation__widht": 3}, "did you mean 'width'"),
+        ({"data__train": "empty.txt", "data__held_out": 2}, "data.train hold nothing to learn from"),
     ],
 )
-def test_bad_input_is_one_sentence(recipe: Make, changes: dict[str, Any], message: str) -> None:
+def test_bad_input_is_one_sentence(
+    recipe: Make, changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").write_text("……\n" * 4, encoding="utf-8")
     with pytest.raises(AsrError, match=message) as error:
         training.train(recipe(**changes))
     assert "\n" not in str(error.value)

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import asr
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
 from asr.search.hypothesis import Hypothesis
-from asr.text.punctuation import punctuated, separate
+from asr.text.punctuation import separate
 from asr.transcription.languages import written
 from asr.transcription.punctuation import punctuate
 from asr.transcription.transcript import Transcript, TranscriptSegment, Word, join
+from asr.transcription.words import spans
 
 
 class CommaAfter:
-    """Writes a comma behind one character, and a full stop at the end."""
+    """A comma behind one character, and a full stop at the end."""
 
     def __init__(self, character: str) -> None:
         self.character = character
         self.read: list[str] = []
 
-    def write(self, text: str) -> str:
+    def marks_of(self, text: str) -> list[int] | None:
         self.read.append(text)
-        characters, _ = separate(text)
-        wanted = [1 if character == self.character else 0 for character in characters]
-        return punctuated(text, [*wanted[:-1], 3] if wanted else [])
+        marks = [1 if character == self.character else 0 for character in separate(text)[0]]
+        return [*marks[:-1], 3] if marks else None
 
 
-def segment(start: float, end: float, text: str, speaker: str | None = None) -> TranscriptSegment:
+def segment(start: float, end: float, text: str) -> TranscriptSegment:
     words = tuple(
-        Word(character, start + place * 0.1, start + place * 0.1 + 0.1, 0.9)
-        for place, character in enumerate(c for c in text if c.isalnum())
+        Word(text[begin:stop], start + place * 0.1, start + place * 0.1 + 0.1, 0.9)
+        for place, (begin, stop) in enumerate(spans(text))
     )
-    return TranscriptSegment(start, end, Hypothesis(text, (), (), 0.0, "stop"), words, speaker)
+    return TranscriptSegment(start, end, Hypothesis(text, (), (), 0.0, "stop"), words)
 
 
 def test_segments_that_were_cut_are_read_as_one_text() -> None:
@@ -42,22 +45,36 @@ def test_segments_that_were_cut_are_read_as_one_text() -> None:
     assert [each.text for each in found] == ["天气很好，", "我们去公园。", "", "好，吧。"]
     assert [word.text for word in found[0].words or ()] == ["天", "气", "很", "好，"]
     assert [word.text for word in found[3].words or ()] == ["好，", "吧。"]
+    assert found[2].words == ()
     assert [(word.start, word.end) for each in found for word in each.words or ()] == [
         (word.start, word.end) for each in said for word in each.words or ()
     ]
 
 
-def test_speakers_do_not_finish_each_others_sentences() -> None:
-    punctuator = CommaAfter("好")
-    punctuate([segment(0, 2, "你好", "left"), segment(2, 4, "早", "right")], punctuator)  # type: ignore[arg-type]
-    assert punctuator.read == ["你好", "早"]
+def test_signs_stay_in_their_segment() -> None:
+    said = [segment(0, 2, "他大声地说"), segment(2, 4, "“我们好”，他走了"), segment(4, 6, "《书》$100好"), segment(9, 10, "……")]
+    found = punctuate(said, CommaAfter("好"))  # type: ignore[arg-type]
+    assert [each.text for each in found] == ["他大声地说", "“我们好”，他走了", "《书》$100好。", "……"]
+
+
+PIECES = st.text(st.sampled_from("今天好，、。！,. “”（）…—$-%a1b"), max_size=12)
+
+
+@given(st.lists(PIECES, min_size=1, max_size=4))
+@hypothesis_settings(max_examples=300)
+def test_words_are_those_of_the_text(pieces: list[str]) -> None:
+    said = [segment(2 * place, 2 * place + 2, piece.strip()) for place, piece in enumerate(pieces)]
+    for each in punctuate(said, CommaAfter("好")):  # type: ignore[arg-type]
+        words = [each.text[start:end] for start, end in spans(each.text)]
+        if any(character.isalnum() for character in each.text):
+            assert [word.text for word in each.words or ()] == words
+    assert "".join(separate(each.text)[0] for each in said) == "".join(
+        separate(each.text)[0]
+        for each in punctuate(said, CommaAfter("好"))  # type: ignore[arg-type]
+    )
 
 
 def test_numbers_are_written_in_punctuated_text() -> None:
     found = punctuate([segment(0, 2, "二零一五年他好我有三十五元")], CommaAfter("好"))  # type: ignore[arg-type]
     transcript = Transcript(Path("a.wav"), join(each.text for each in found), 2.0, tuple(found))
     assert written(transcript, numbers="digits").text == "2015年他好，我有35元。"
-
-
-def test_english_is_punctuated_by_its_own_decoder(data: Path) -> None:
-    assert asr.load("en", punctuation=False).transcribe(data / "welcome.wav").text.startswith("Welcome, ")
