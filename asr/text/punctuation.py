@@ -54,8 +54,8 @@ def separate(text: str) -> tuple[str, list[int]]:
 def punctuated(text: str, marks: Sequence[int]) -> str:
     """A text with these marks, one for each character that is spoken, in place of its own.
 
-    Nothing is put into a word or number of another script, and what is between two of them stays. Quotation marks and brackets stay; a
-    mark stands behind those that close. Spaces are dropped beside a mark.
+    Nothing is put into a word or number of another script, and what is between two of them stays. Quotation marks and brackets
+    stay; a mark stands behind those that close. Spaces are dropped beside a mark.
     """
     classes = _classes(text)
     written: list[str] = []

@@ -304,7 +304,7 @@ def test_ctrl_c_ends_listening(
         raise AssertionError("it went on")
 
     monkeypatch.setattr(listening, "paced", interrupted)
-    monkeypatch.setattr("asr.transcription.transcriber.load", lambda *_: english)
+    monkeypatch.setattr("asr.transcription.transcriber.load", lambda *_, **__: english)
     result = CliRunner().invoke(app, ["listen", "--input", "interrupted"])
     assert result.exit_code == code, result.output
     assert result.stdout.startswith(text)

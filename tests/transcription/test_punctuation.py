@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+import asr
 from asr.search.hypothesis import Hypothesis
 from asr.text.punctuation import separate
 from asr.transcription.languages import written
 from asr.transcription.punctuation import punctuate
+from asr.transcription.transcriber import load
 from asr.transcription.transcript import Transcript, TranscriptSegment, Word, join
 from asr.transcription.words import spans
 
@@ -78,3 +80,14 @@ def test_numbers_are_written_in_punctuated_text() -> None:
     found = punctuate([segment(0, 2, "二零一五年他好我有三十五元")], CommaAfter("好"))  # type: ignore[arg-type]
     transcript = Transcript(Path("a.wav"), join(each.text for each in found), 2.0, tuple(found))
     assert written(transcript, numbers="digits").text == "2015年他好，我有35元。"
+
+
+def test_mandarin_transcripts_have_marks_unless_they_are_not_wanted(data: Path) -> None:
+    recording = data / "天气.wav"
+    assert asr.load("zh").transcribe(recording).text == "今天天气很好，我们去公园吧。"
+    assert asr.load("zh", punctuation=False).transcribe(recording).text == "今天天气很好我们去公园吧"
+    # Each character has its time, and the mark is written onto it.
+    words = load("zh", timestamps=True).transcribe(recording).words
+    assert [word.text for word in words] == [*"今天天气很", "好，", *"我们去公园", "吧。"]
+    # A word is no sentence.
+    assert asr.load("zh").transcribe(data / "机器学习.wav").text == "机器学习"
