@@ -18,7 +18,7 @@ from asr.corpora import manifests
 from asr.corpora.batches import BatchLoader
 from asr.exceptions import AudioError, CheckpointError, TrainingError
 from asr.model import checkpoint as model_folder
-from asr.model import device
+from asr.model import device, precision
 from asr.training import checkpoints, loop
 from asr.training.checkpoints import Progress
 from asr.training.configuration import Recipe
@@ -159,7 +159,8 @@ def test_other_data_begins_the_epoch_again_and_says_so(recipe: Make, tmp_path: P
 
 
 def test_another_precision_goes_on_and_is_said(recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "has_bfloat16_units", lambda name: False)
+    for module in (device, precision):
+        monkeypatch.setattr(module, "has_bfloat16_units", lambda name: False)
     begun = Witness()
     run = loop.train(recipe(training__epochs=1, training__precision="auto"), begun)
     assert (begun.began, begun.messages) == (Progress(precision="float32"), [])
