@@ -95,7 +95,7 @@ def options(
     decoder: DecoderChoice | None,
     language_model: str | None = None,
     phrases: Path | None = None,
-    phrase_bonus: float = 1.0,
+    phrase_bonus: float = 0.5,
     lexicon: Path | None = None,
     **values: Any,
 ) -> DecodingOptions:

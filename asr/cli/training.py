@@ -51,7 +51,7 @@ def evaluate(
     language_model: decoding.LanguageModelFile = None,
     language_model_weight: decoding.LanguageModelWeight = None,
     phrases: decoding.PhrasesFile = None,
-    phrase_bonus: decoding.PhraseBonus = 1.0,
+    phrase_bonus: decoding.PhraseBonus = 0.5,
     lexicon: decoding.LexiconFile = None,
     unit: Annotated[str, typer.Option(help="word, char or mixed.")] = "word",
     normalizer: Annotated[str, typer.Option(help="none, basic, english or mandarin.")] = "english",
