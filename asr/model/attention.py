@@ -47,8 +47,9 @@ class AttentionCache:
             return self._append_to_some(self.steps, keys, values)
         end = self.length + keys.shape[2]
         if self._keys is None or self._values is None:
-            # What is filled at once (cross-attention) is rarely extended: it gets no spare room.
-            self._keys, self._values = keys, values
+            # What is filled at once (cross-attention) is rarely extended: it gets no spare room. Every step reads all of it, and
+            # a head's positions are read faster side by side.
+            self._keys, self._values = keys.contiguous(), values.contiguous()
         elif end > self._keys.shape[2]:
             self._keys = self._grown(self._keys, max(end, 2 * self.length, 32))
             self._values = self._grown(self._values, max(end, 2 * self.length, 32))
@@ -247,9 +248,6 @@ class MultiHeadAttention(nn.Module):
                 offset = cache.length if cache is not None else 0
                 query, keys = rotate(query, offset), rotate(keys, offset)
             if cache is not None:
-                if memory is not None:
-                    # Each step reads the whole memory: a head's positions side by side are read faster.
-                    keys, values = keys.contiguous(), values.contiguous()
                 keys, values = cache.append(keys, values)
 
         if memory_lengths is not None and not return_weights:
