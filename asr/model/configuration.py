@@ -178,10 +178,19 @@ class ModelConfiguration(StrictModel):
     ctc_characters: str | None = Field(
         None, description="characters of the CTC head, where it has a vocabulary of its own beside the decoder's; a space is one"
     )
-
     punctuation: str | None = Field(
         None, description="folder beside the weights with a model of Mandarin punctuation, which transcripts get"
     )
+
+    def files(self) -> tuple[str, ...]:
+        """Names of the files and folders that a checkpoint of this configuration has beside its weights."""
+        named = [*(self.decoding.language_model or "").split(","), self.punctuation or ""]
+        return tuple(name.strip() for name in named if name.strip())
+
+    def without_files(self) -> ModelConfiguration:
+        """The same model in a folder of its own, which has not got the files that are beside this one's weights."""
+        decoding = self.decoding.model_copy(update={"language_model": None})
+        return self.model_copy(update={"decoding": decoding, "punctuation": None})
 
     @model_validator(mode="after")
     def _has_output(self) -> ModelConfiguration:

@@ -207,7 +207,7 @@ def _with_embedding(
     checkpoint: Checkpoint, settings: ModelConfiguration, tokenizer: BytePairTokenizer | CharacterTokenizer, embedding: Tensor
 ) -> Checkpoint:
     """The same model with other rows of its embedding; a CTC head of other tokens, or of none before, is new and says blank."""
-    model = Recognizer(ModelConfiguration.model_validate(settings.model_dump()), len(tokenizer))
+    model = Recognizer(ModelConfiguration.model_validate(settings.without_files().model_dump()), len(tokenizer))
     weights = dict(checkpoint.model.state_dict())
     if settings.ctc_characters != checkpoint.model.configuration.ctc_characters:
         weights = {name: value for name, value in weights.items() if not name.startswith("ctc.")}

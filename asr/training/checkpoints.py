@@ -243,12 +243,9 @@ def average(folders: Sequence[Path], output: Path, weights: Sequence[float] | No
 def _copy_beside(checkpoint: Any, output: Path) -> None:
     """Copy the files that a recogniser's configuration names: its language models and punctuation model."""
     configuration = checkpoint.model.configuration
-    if not isinstance(configuration, ModelConfiguration):
-        return
-    names = [*(configuration.decoding.language_model or "").split(","), configuration.punctuation or ""]
-    for name in (each.strip() for each in names):
+    for name in configuration.files() if isinstance(configuration, ModelConfiguration) else ():
         source = checkpoint.folder / name
-        if name and source.exists() and not (output / name).exists():
+        if source.exists() and not (output / name).exists():
             (shutil.copytree if source.is_dir() else shutil.copy)(source, output / name)
 
 

@@ -125,9 +125,7 @@ class Recipe(StrictModel):
         values: dict[str, Any] = {}
         if self.initialize is not None:
             path = pretrained.find(self.initialize) / CONFIGURATION
-            values = configuration.load(path, ModelConfiguration).model_dump(mode="json")
-            # Files beside the parent's weights are not beside this run's.
-            values["punctuation"] = values["decoding"]["language_model"] = None
+            values = configuration.load(path, ModelConfiguration).without_files().model_dump(mode="json")
         merged = _merge(values, self.model)
         settings = configuration.validate(merged, ModelConfiguration, f"model of recipe {self.name}")
         weight = self.training.ctc_weight

@@ -177,3 +177,10 @@ def test_files_of_words_and_characters(tmp_path: Path) -> None:
     assert read_characters(tmp_path / "text") == set("机器py")
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_characters(tmp_path / "none")
+
+
+def test_another_vocabulary_has_not_the_files_of_the_first(whole: Checkpoint) -> None:
+    named = whole.model.configuration.model_copy(update={"punctuation": "marks"})
+    parent = Checkpoint(Recognizer(named, len(whole.tokenizer)), whole.tokenizer)
+    assert parent.model.configuration.files() == ("marks",)
+    assert prune(parent, WORDS, 300).model.configuration.files() == ()

@@ -19,6 +19,7 @@ from asr.model.recognizer import Recognizer
 from asr.text.tokenizer import CharacterTokenizer
 from asr.training import checkpoints
 from asr.training.checkpoints import Progress
+from asr.training.configuration import Recipe
 from tests.training.conftest import MODEL
 
 
@@ -166,6 +167,26 @@ def test_the_average_of_one_is_itself(tmp_path: Path) -> None:
     checkpoints.average([folder], tmp_path / "mean")
     before, after = (model_folder.load(path).model.state_dict() for path in (folder, tmp_path / "mean"))
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_files_beside_the_weights_go_with_an_average_and_not_with_what_is_trained_from_it(tmp_path: Path) -> None:
+    named = {"decoding": {"language_model": "a.safetensors, b"}, "punctuation": "marks"}
+    checkpoint = make(1)
+    settings = validate({**checkpoint.model.configuration.model_dump(), **named}, ModelConfiguration, "test")
+    parent = saved(tmp_path / "parent", Checkpoint(Recognizer(settings, len(checkpoint.tokenizer)), checkpoint.tokenizer))
+    (parent / "a.safetensors").write_text("n-grams")
+    for folder in ("b", "marks"):
+        (parent / folder).mkdir()
+        (parent / folder / "config.yaml").write_text(folder)
+    checkpoints.average([parent], tmp_path / "mean")
+    assert (tmp_path / "mean" / "a.safetensors").read_text() == "n-grams"
+    assert [(tmp_path / "mean" / each / "config.yaml").read_text() for each in ("b", "marks")] == ["b", "marks"]
+    assert model_folder.load(tmp_path / "mean").model.configuration.files() == ("a.safetensors", "b", "marks")
+
+    recipe = {"name": "child", "output": "run", "initialize": str(parent), "data": {"train": "a", "validation": "b"}}
+    inherited = validate(recipe, Recipe, "test").model_configuration()
+    assert inherited.files() == ()
+    assert inherited == settings.without_files()
 
 
 @pytest.mark.parametrize(
