@@ -26,6 +26,13 @@ from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer, read_token
 WEIGHTS, CONFIGURATION, TOKENS, CARD = "model.safetensors", "config.yaml", "tokens.txt", "README.md"
 
 
+# Other kinds of checkpoint folders, and what they are for.
+_OTHERS = {
+    "language_model": "language model and no recogniser; give it as --language-model",
+    "punctuation": "punctuation model and no recogniser; name it in a recogniser's config.yaml",
+}
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A model and its tokenizer, as a folder holds them."""
@@ -116,10 +123,8 @@ def describe(folder: Path) -> tuple[ModelConfiguration, CharacterTokenizer | Byt
         ConfigurationError: the configuration is not valid.
     """
     check_files(folder)
-    if kind(folder) == "language_model":
-        raise CheckpointError(f"{folder}: is a language model and no recogniser; give it as --language-model.")
-    if kind(folder) == "punctuation":
-        raise CheckpointError(f"{folder}: is a punctuation model and no recogniser; name it in a recogniser's config.yaml.")
+    if (other := kind(folder)) in _OTHERS:
+        raise CheckpointError(f"{folder}: is a {_OTHERS[other]}.")
     settings = configuration.load(folder / CONFIGURATION, ModelConfiguration)
     return settings, read_tokens(folder / TOKENS, settings.tokenizer)
 

@@ -6,6 +6,7 @@ Transformer of the same size learned to look at a character's neighbours only sl
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +25,10 @@ from asr.model import checkpoint as model_folder
 from asr.model.configuration import EncoderConfiguration
 from asr.model.encoder import ConformerBlock
 from asr.model.layers import length_mask
-from asr.text.mandarin import simplify
-from asr.text.punctuation import MARKS, is_han, punctuated, separate
+from asr.text.mandarin import is_han, simplify
+from asr.text.punctuation import MARKS, punctuated, separate
 from asr.text.tokenizer import CharacterTokenizer, TokenizerConfiguration, read_tokens
 
-KIND = "punctuation"
 LONGEST = 160
 """Characters of a passage that the model learns from: half a minute of speech."""
 # A text is read so many characters at a time, with some more on both sides that are read for what they say of these; not so
@@ -158,7 +158,7 @@ def load(folder: Path) -> Punctuator:
         ConfigurationError: the configuration is not valid.
     """
     model_folder.check_files(folder)
-    if model_folder.kind(folder) != KIND:
+    if model_folder.kind(folder) != "punctuation":
         raise CheckpointError(f"{folder}: is no punctuation model; give a folder that asr train-punctuation wrote.")
     settings = configuration.load(folder / model_folder.CONFIGURATION, PunctuationConfiguration)
     tokenizer = read_tokens(folder / model_folder.TOKENS, TokenizerConfiguration())
@@ -168,6 +168,6 @@ def load(folder: Path) -> Punctuator:
 
 
 def vocabulary(texts: Sequence[str], minimum_count: int) -> CharacterTokenizer:
-    """The characters that occur so often in texts, as a tokenizer; the others are unknown."""
-    counts = Counter(character for text in texts for character in text)
+    """What is spoken in texts at least so often, in lower case, as a tokenizer; other characters are unknown."""
+    counts = Counter(character for text in texts for character in unicodedata.normalize("NFKC", text).lower())
     return CharacterTokenizer.build("".join(c for c, count in counts.items() if count >= minimum_count and c.isalnum()))

@@ -17,9 +17,8 @@ from asr.scoring.inputs import Texts, read_all, read_speakers
 from asr.scoring.page import write_page
 from asr.scoring.report import Report, build_report, to_dict
 from asr.scoring.summary import AlignmentWriter, summary
-from asr.text.mandarin import HAN
+from asr.text.mandarin import HAN, is_han
 
-_HAN = re.compile(f"[{HAN}]")
 _HAN_SPACE = re.compile(rf"[{HAN}]\s+[{HAN}]")
 AUDIO_ENDINGS = (".wav", ".flac", ".opus", ".ogg", ".mp3", ".m4a", ".mp4", ".webm", ".aac")
 
@@ -115,7 +114,7 @@ def _own_speakers(texts: Texts) -> dict[str, str] | None:
 def _advice(references: Mapping[str, str], unit: str, normalizer: str) -> list[str]:
     """What is most likely not meant: Chinese scored in words, or with the spaces of a word segmentation."""
     sample = list(islice(references.values(), 200))
-    chinese = [text for text in sample if _HAN.search(text)]
+    chinese = [text for text in sample if is_han(text)]
     if 2 * len(chinese) <= len(sample) or normalizer == "mandarin" or unit == "mixed":
         return []
     if unit == "word":

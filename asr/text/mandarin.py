@@ -23,6 +23,7 @@ HAN = (
     r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 
+_HAN = re.compile(f"[{HAN}]")
 _REMARK = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|<[^<>]*>|\{[^{}]*\}|【[^【】]*】|〔[^〔〕]*〕")
 _READ = str.maketrans("0123456789", "零一二三四五六七八九")
 _VARIANTS = str.maketrans("〇两幺", "零二一")
@@ -58,6 +59,11 @@ def version() -> str:
         f"1 (opencc-python-reimplemented {package_version('opencc-python-reimplemented')}, "
         f"cn2an {package_version('cn2an')}, Unicode {unicodedata.unidata_version})"
     )
+
+
+def is_han(text: str) -> bool:
+    """Whether there is a character in it that is written without spaces."""
+    return _HAN.search(text) is not None
 
 
 def normalize(text: str) -> str:

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from asr.text.mandarin import HAN, digits_to_numerals
+from asr.text.mandarin import digits_to_numerals, is_han
 
 MARKS = ("", "，", "、", "。", "？")
 """What may follow a character: nothing, or one of these."""
@@ -21,18 +21,12 @@ _LIKE = {
 }
 _NUMBER = {**{mark: number for number, mark in enumerate(MARKS) if mark}, **{a: MARKS.index(b) for a, b in _LIKE.items()}}
 _OPENING, _CLOSING, _STRAIGHT = "“‘「『《〈【（(［[{〔<﹁﹃", "”’」』》〉】）)］]}〕>﹂﹄", "\"'＂＇"
-_HAN = re.compile(f"[{HAN}]")
 _END = re.compile("(?<=[。？])")
 _CLAUSE = re.compile("(?<=[，、。？])")
 _REMARK = re.compile(r"[（(【\[][^（）()【】\[\]]*[）)】\]]")
 
 # A character that is written without spaces; one of another script, a number or a sign; a mark; a quotation mark or bracket.
 _Class = Literal["han", "foreign", "mark", "opening", "closing", "space"]
-
-
-def is_han(character: str) -> bool:
-    """Whether it is of a script that is written without spaces."""
-    return _HAN.match(character) is not None
 
 
 def separate(text: str) -> tuple[str, list[int]]:

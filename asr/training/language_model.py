@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from asr import pretrained
-from asr.exceptions import ConfigurationError, TrainingError
+from asr.exceptions import ConfigurationError
 from asr.model import checkpoint as model_folder
 from asr.model import language_model as language_model_folder
 from asr.model.language_model import LanguageModelCheckpoint, LanguageModelConfiguration, TransformerLanguageModel
@@ -76,12 +76,7 @@ def _build(recipe: LanguageModelRecipe, texts: list[str], earlier: Path | None) 
     if earlier is not None:
         found = language_model_folder.load(earlier)
         same = {"tokenizer", "start"} if recipe.model is not None else set()
-        before, now = (each.model_dump(exclude=same) for each in (found.model.configuration, settings))
-        if before != now:
-            key = next(key for key in now if now[key] != before[key])
-            raise TrainingError(
-                f"{recipe.output}: was begun with language_model.{key} {before[key]} and not {now[key]}; choose another output."
-            )
+        text.check_same(recipe, "language_model", found.model.configuration, settings, same)
         return found
     if recipe.model is not None:
         parent, tokenizer = model_folder.describe(pretrained.find(recipe.model))

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from asr.exceptions import TrainingError
 from asr.model import punctuation as punctuation_folder
 from asr.model.punctuation import LONGEST, PunctuationModel, Punctuator
 from asr.text.punctuation import MARKS, passages, separate
@@ -127,18 +125,7 @@ def _build(recipe: PunctuationRecipe, texts: list[str], earlier: Path | None) ->
     settings = recipe.punctuation
     if earlier is not None:
         found = punctuation_folder.load(earlier)
-        before, now = (each.model_dump() for each in (found.model.configuration, settings))
-        if before != now:
-            key = next(key for key in now if now[key] != before[key])
-            raise TrainingError(
-                f"{recipe.output}: was begun with punctuation.{key} {before[key]} and not {now[key]}; choose another output."
-            )
+        text.check_same(recipe, "punctuation", found.model.configuration, settings)
         return found
-    torch.manual_seed(recipe.training.seed)
-    read = [
-        separate(passage)[0]
-        for number, each in enumerate(texts)
-        for passage in passages(each, LONGEST, (recipe.training.seed, number))
-    ]
-    tokenizer = punctuation_folder.vocabulary([each.lower() for each in read], _MINIMUM_COUNT)
+    tokenizer = punctuation_folder.vocabulary(texts, _MINIMUM_COUNT)
     return Punctuator(PunctuationModel(settings, len(tokenizer)), tokenizer)

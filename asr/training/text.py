@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asr.configuration import StrictModel
 from asr.exceptions import TrainingError
 from asr.model.device import choose_device, slow_bfloat16
 from asr.model.precision import choose_for_training
@@ -150,7 +151,7 @@ def train(
     checkpoints.write_recipe(recipe, run)
     log.truncate(run / "log.jsonl", progress.step)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    tokens = sum(task.asked(pad([each])) for each in sequences)
+    tokens = sum(task.asked(rows) for rows in padded(sequences, recipe.data.batch_tokens))
     report(f"{recipe.name}: {parameters:,} parameters, {len(texts):,} lines, {tokens:,} {task.unit}s, {batches_an_epoch} batches")
 
     def save(metrics: dict[str, float] | None) -> Path:
@@ -201,6 +202,20 @@ def train(
         if late:
             break
     return checkpoints.best(run)[0]
+
+
+def check_same(recipe: TextRecipe, key: str, before: StrictModel, now: StrictModel, aside: Collection[str] = ()) -> None:
+    """Refuse to go on with another model than the run began with; ``aside`` are settings that are not the recipe's.
+
+    Raises:
+        TrainingError: a setting is another.
+    """
+    was, wanted = (each.model_dump(exclude=set(aside)) for each in (before, now))
+    if other := [name for name in wanted if wanted[name] != was[name]]:
+        name = other[0]
+        raise TrainingError(
+            f"{recipe.output}: was begun with {key}.{name} {was[name]} and not {wanted[name]}; choose another output."
+        )
 
 
 def batches(lengths: NDArray[np.int64], tokens: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:

@@ -14,7 +14,7 @@ from lhotse import CutSet
 
 from asr import configuration
 from asr.corpora import librispeech, manifests
-from asr.training import curves
+from asr.training import curves, text
 from asr.training.configuration import Recipe
 
 MODEL: dict[str, Any] = {
@@ -108,3 +108,18 @@ def log(run: Path, kind: str) -> list[dict[str, Any]]:
     """Entries of a run's log of one kind."""
     entries = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [entry for entry in entries if entry["kind"] == kind]
+
+
+def interrupt_text(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Interrupt the next run on plain text as Ctrl-C does, when it has written so many steps into its log."""
+    append = text.log.append
+    steps = 0
+
+    def stop(path: Path, entry: Any) -> None:
+        nonlocal steps
+        append(path, entry)
+        steps += isinstance(entry, text.Step)
+        if steps == count:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(text.log, "append", stop)

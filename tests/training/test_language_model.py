@@ -26,7 +26,7 @@ from asr.text.tokenizer import CharacterTokenizer
 from asr.training import language_model as training
 from asr.training.configuration import LanguageModelRecipe
 from tests.search import toy
-from tests.training.conftest import log
+from tests.training.conftest import interrupt_text, log
 
 Make = Callable[..., LanguageModelRecipe]
 
@@ -97,18 +97,8 @@ def test_it_learns_a_small_language(recipe: Make) -> None:
 
 def test_a_run_goes_on_as_if_it_had_never_stopped(recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = training.train(recipe("whole", training__checkpoint_minutes=1e-9))
-    append = training.text.log.append
-    steps = 0
-
-    def stop(path: Path, entry: Any) -> None:
-        nonlocal steps
-        append(path, entry)
-        steps += isinstance(entry, training.text.Step)
-        if steps == 7:
-            raise KeyboardInterrupt
-
     settings = recipe("stopped", training__checkpoint_minutes=1e-9)
-    monkeypatch.setattr(training.text.log, "append", stop)
+    interrupt_text(monkeypatch, 7)
     with pytest.raises(KeyboardInterrupt):
         training.train(settings)
     monkeypatch.undo()
