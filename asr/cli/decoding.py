@@ -88,6 +88,8 @@ LexiconFile = Annotated[
 PhrasesFile = Annotated[
     Path | None, typer.Option("--phrases", help="Words and names that are expected, one a line.", show_default=False)
 ]
+# A long list does harm with more: recipes/librispeech/README.md.
+PHRASE_BONUS = 0.5
 PhraseBonus = Annotated[float, typer.Option(help="Added to the score for each token of a phrase.")]
 
 
@@ -95,7 +97,7 @@ def options(
     decoder: DecoderChoice | None,
     language_model: str | None = None,
     phrases: Path | None = None,
-    phrase_bonus: float = 0.5,
+    phrase_bonus: float = PHRASE_BONUS,
     lexicon: Path | None = None,
     **values: Any,
 ) -> DecodingOptions:

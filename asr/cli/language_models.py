@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from asr.cli import root
 from asr.cli.root import app
 from asr.exceptions import AsrError
 
@@ -45,14 +46,12 @@ def train_ngrams(
 
 @app.command(name="train-lm")
 def train_lm(
-    configuration: Annotated[Path, typer.Argument(help="Recipe, a YAML file.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value in place of the recipe's values.", show_default=False)
-    ] = None,
+    configuration: root.Recipe,
+    overrides: root.Overrides = None,
     model: Annotated[
         str | None, typer.Option(help="Recogniser whose tokens are read, in place of the recipe's.", show_default=False)
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    resume: root.Resume = False,
 ) -> None:
     """Train a Transformer language model on plain text; prints the best checkpoint, a folder for --language-model."""
     from asr import configuration as settings
@@ -66,11 +65,9 @@ def train_lm(
 
 @app.command(name="train-punctuation")
 def train_punctuation(
-    configuration: Annotated[Path, typer.Argument(help="Recipe, a YAML file.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value in place of the recipe's values.", show_default=False)
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    configuration: root.Recipe,
+    overrides: root.Overrides = None,
+    resume: root.Resume = False,
 ) -> None:
     """Train a model of Mandarin punctuation on printed text; prints the best checkpoint."""
     from asr import configuration as settings

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,6 +42,11 @@ class PrecisionChoice(str, Enum):
 
 Device = Annotated[DeviceChoice, typer.Option(help="Where to compute.")]
 Precision = Annotated[PrecisionChoice, typer.Option(help="Of the linear layers; auto: what is fast on the device.")]
+
+
+Recipe = Annotated[Path, typer.Argument(help="Recipe, a YAML file.", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value in place of the recipe's values.", show_default=False)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")]
 
 
 def precision_for(precision: PrecisionChoice, device: DeviceChoice) -> str:

@@ -9,17 +9,15 @@ from typing import Annotated
 
 import typer
 
-from asr.cli import decoding
+from asr.cli import decoding, root
 from asr.cli.root import Device, DeviceChoice, Precision, PrecisionChoice, app, precision_for
 
 
 @app.command()
 def train(
-    configuration: Annotated[Path, typer.Argument(help="Recipe, a YAML file.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value in place of the recipe's values.", show_default=False)
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    configuration: root.Recipe,
+    overrides: root.Overrides = None,
+    resume: root.Resume = False,
 ) -> None:
     """Train a recipe; checkpoints, log.jsonl and curves.png go to its output folder."""
     from asr import configuration as settings
@@ -51,7 +49,7 @@ def evaluate(
     language_model: decoding.LanguageModelFile = None,
     language_model_weight: decoding.LanguageModelWeight = None,
     phrases: decoding.PhrasesFile = None,
-    phrase_bonus: decoding.PhraseBonus = 0.5,
+    phrase_bonus: decoding.PhraseBonus = decoding.PHRASE_BONUS,
     lexicon: decoding.LexiconFile = None,
     unit: Annotated[str, typer.Option(help="word, char or mixed.")] = "word",
     normalizer: Annotated[str, typer.Option(help="none, basic, english or mandarin.")] = "english",

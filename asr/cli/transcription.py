@@ -96,7 +96,7 @@ def transcribe(
     language_model: decoding.LanguageModelFile = None,
     language_model_weight: decoding.LanguageModelWeight = None,
     phrases: decoding.PhrasesFile = None,
-    phrase_bonus: decoding.PhraseBonus = 0.5,
+    phrase_bonus: decoding.PhraseBonus = decoding.PHRASE_BONUS,
     lexicon: decoding.LexiconFile = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Segments decoded together.")] = 8,
     device: Device = DeviceChoice.auto,
