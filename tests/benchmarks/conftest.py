@@ -12,3 +12,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--report", default=None, help="file that gets the table")
     parser.addoption("--openai-whisper", default=None, help="OpenAI .pt file for openai-whisper")
     parser.addoption("--faster-whisper", default=None, help="CTranslate2 folder for faster-whisper")
+    parser.addoption("--texts", default=None, help="plain texts with commas between their names, for punctuation")
