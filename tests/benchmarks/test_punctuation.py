@@ -1,7 +1,7 @@
 """How well zh's punctuation model restores the marks of print that it has not read.
 
 ``pytest tests/benchmarks/test_punctuation.py -s -o addopts= --timeout 3600 --texts inews.txt,people.txt,reviews.txt`` holds out
-the lines that ``recipes/mandarin/punctuation.yaml`` does, without those that stand elsewhere in the texts too, and prints a table.
+the lines that ``recipes/mandarin/punctuation.yaml`` does, without those that stand elsewhere in the texts, and prints a table.
 ``--model`` names a folder of ``asr train-punctuation`` instead of zh's.
 """
 
@@ -31,7 +31,8 @@ def test_marks_of_print(pytestconfig: pytest.Config) -> None:
     texts = [line for line in lines([Path(each) for each in names.split(",")]) if line]
     read = {line for place, line in enumerate(texts, start=1) if place % HELD_OUT}
     held_out = [line for line in texts[HELD_OUT - 1 :: HELD_OUT] if line not in read]
-    long = [each for number, text in enumerate(held_out) for each in passages(text, 10 * LONG, (1, number)) if len(each) > LONG]
+    whole = (each for number, text in enumerate(held_out) for each in passages(text, 10 * LONG, (1, number)))
+    long = [each for each in whole if len(each) > LONG]
     print(f"\n{len(held_out)} paragraphs, {sum(map(len, held_out)):,} characters")
     print("| mark | printed | precision | recall | F1 |\n|---|---|---|---|---|")
     found = figures(punctuator, held_out)
