@@ -22,6 +22,7 @@ from asr.search.mask_predict import mask_predict_search
 from asr.search.options import DecodingOptions
 from asr.search.rescoring import decoder_scores, rescore
 from asr.search.scorers import PrefixScorer
+from asr.search.spelling import Spelling
 from asr.text.tokenizer import Tokenizer
 
 
@@ -51,8 +52,8 @@ def decode(
     """
     options = options.resolved(model)
     ctc_tokenizer = ctc_tokenizer or tokenizer
-    shared = ctc_tokenizer.tokens == tokenizer.tokens
-    if options.decoder == "joint" and not shared:
+    spelling = Spelling(tokenizer, ctc_tokenizer)
+    if options.decoder == "joint" and not spelling.shared:
         raise ConfigurationError(
             "the CTC head writes other tokens than the decoder, so that joint search cannot add their scores; "
             "use --decoder rescoring."
@@ -88,19 +89,20 @@ def decode(
     if options.decoder == "rescoring":
         assert by_ctc is not None
         scorers = _scorers(fused, tokenizer, encoded)
-        if shared:
+        if spelling.shared:
             found = ctc_beam_search(by_ctc, encoded.lengths, tokenizer, size, size, scorers)
         else:
             beam = BeamOptions(size, n_best=size, threshold=options.beam_threshold, minimum_length=options.minimum_length)
             found = beam_search(model, tokenizer, encoded, sample_lengths, beam, prompt, scorers, heard)
-        if shared or scorers:
+        if spelling.shared or scorers:
             found = decoder_scores(model, tokenizer, encoded, found, prompt)
         found = rescore(
             found,
             by_ctc,
             encoded.lengths,
             tokenizer,
-            ctc_tokenizer,
+            ctc_tokenizer.blank,
+            spelling,
             ctc_weight=ctc_weight,
             length_bonus=options.length_bonus or 0.0,
             fused=fused,

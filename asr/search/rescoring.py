@@ -15,6 +15,7 @@ from asr.model.recognizer import Encoded, Recognizer
 from asr.search.greedy import forbidden_tokens
 from asr.search.hypothesis import Hypothesis
 from asr.search.language_model import LanguageModel, score_texts
+from asr.search.spelling import Spelling
 from asr.text.tokenizer import Tokenizer
 
 # In place of the logarithm of 0: a text that cannot be aligned comes last, but can be ranked.
@@ -26,7 +27,8 @@ def rescore(
     log_probabilities: Tensor,
     lengths: Tensor,
     tokenizer: Tokenizer,
-    ctc_tokenizer: Tokenizer,
+    blank: int,
+    spelling: Spelling,
     *,
     ctc_weight: float,
     length_bonus: float = 0.0,
@@ -39,12 +41,12 @@ def rescore(
         log_probabilities: (batch, positions, vocabulary) of the CTC head.
         lengths: int64 (batch,), positions.
         tokenizer: of the hypotheses.
-        ctc_tokenizer: of the CTC head; the hypotheses' text is written in it anew where it is another.
+        blank: of the CTC head.
+        spelling: of the hypotheses' tokens in those of the head.
         ctc_weight: w.
         length_bonus: added for each token.
         fused: weights and language models, of the hypotheses' tokens or words.
     """
-    shared = ctc_tokenizer.tokens == tokenizer.tokens
     flat = [hypothesis for several in found for hypothesis in several]
     languages = [0.0] * len(flat)
     for weight, model in fused:
@@ -53,8 +55,8 @@ def rescore(
     ranked = []
     rest = iter(languages)
     for utterance, several in enumerate(found):
-        texts = [list(each.tokens) if shared else ctc_tokenizer.encode(each.text) for each in several]
-        heard = ctc_scores(log_probabilities[utterance, : lengths[utterance]], texts, ctc_tokenizer.blank)
+        texts = [spelling.spell(each.tokens) for each in several]
+        heard = ctc_scores(log_probabilities[utterance, : lengths[utterance]], texts, blank)
         scored = [
             replace(
                 each,

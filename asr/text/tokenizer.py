@@ -54,6 +54,9 @@ class Tokenizer(Protocol):
     def symbol(self, token: int) -> str:
         """The text of one token, empty for a special one."""
 
+    def piece(self, token: int) -> bytes:
+        """The UTF-8 of one token, which may end within a character; empty for a special one."""
+
     def identifier(self, token: str) -> int:
         """Number of a token that is known to be in the vocabulary."""
 
