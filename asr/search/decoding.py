@@ -8,7 +8,6 @@ from typing import cast
 
 from torch import Tensor
 
-from asr.exceptions import ConfigurationError
 from asr.model.recognizer import Encoded, Recognizer
 from asr.search.beam import BeamOptions, beam_search
 from asr.search.ctc import ctc_greedy_search
@@ -52,12 +51,6 @@ def decode(
     """
     options = options.resolved(model)
     ctc_tokenizer = ctc_tokenizer or tokenizer
-    spelling = Spelling(tokenizer, ctc_tokenizer)
-    if options.decoder == "joint" and not spelling.shared:
-        raise ConfigurationError(
-            "the CTC head writes other tokens than the decoder, so that joint search cannot add their scores; "
-            "use --decoder rescoring."
-        )
     if options.decoder == "ctc":
         return ctc_greedy_search(model, ctc_tokenizer, encoded)
     if options.decoder == "nonautoregressive":
@@ -86,6 +79,7 @@ def decode(
         hearings = [Hearing(best, tokenizer, ctc_tokenizer) for best in best_paths]
     heard = [hearing.repeats for hearing in hearings] if hearings else None
     prompt, ctc_weight = options.prompt, options.ctc_weight or 0.0
+    spelling = Spelling(tokenizer, ctc_tokenizer)
     if options.decoder == "rescoring":
         assert by_ctc is not None
         scorers = _scorers(fused, tokenizer, encoded)
@@ -111,7 +105,8 @@ def decode(
         scorers = _scorers(fused, tokenizer, encoded)
         if options.decoder == "joint":
             assert by_ctc is not None
-            scorer = CtcPrefixScorer(by_ctc, encoded.lengths, tokenizer.blank, tokenizer.stop)
+            blank, stop, lookahead = ctc_tokenizer.blank, tokenizer.stop, not spelling.shared
+            scorer = CtcPrefixScorer(by_ctc, encoded.lengths, blank, stop, spelling, lookahead)
             scorers.append((ctc_weight, scorer))
         if size == 1 and not scorers:
             minimum = options.minimum_length

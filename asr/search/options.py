@@ -36,6 +36,9 @@ class DecodingOptions:
     - ``ctc``: the best path of the CTC head.
     - ``ctc-beam``: prefix beam search over the CTC head (Hannun et al. 2014).
 
+    Where CTC writes other tokens than the decoder, it scores in ``joint`` and ``rescoring`` what it can write of a text
+    (``asr.search.spelling``).
+
     None is the model's own choice, where its configuration has one for the decoder in question.
 
     Attributes:
@@ -45,7 +48,7 @@ class DecodingOptions:
             for ``autoregressive`` and 10 for the others.
         n_best: hypotheses of an utterance; all but the best are its ``alternatives``.
         beam_threshold: texts whose score is so much below the best of their length are dropped.
-        ctc_weight: share of CTC in a joint score.
+        ctc_weight: share of CTC in a joint score; 0.3 suits a head that is about as good as the decoder.
         length_bonus: added to a text's score for each token.
         length_normalization: texts of ``autoregressive`` and ``joint`` are compared by score / (tokens + 1) ** this. With 0 a
             beam over a decoder alone that was trained with smoothed labels finds a text of one letter the best, since the

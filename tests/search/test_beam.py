@@ -242,12 +242,6 @@ def test_the_shortest_text_is_never_longer_than_the_longest() -> None:
         replace(options, minimum_length=-1).resolved(model)
 
 
-def test_joint_search_needs_one_vocabulary() -> None:
-    other = toy.TOKENIZER.build(["abc"])
-    with pytest.raises(ConfigurationError, match="other tokens than the decoder"):
-        decode(toy.recognizer(0), toy.TOKENIZER, toy.encoded(), SAMPLES, DecodingOptions("joint"), other)
-
-
 def test_impossible_values_are_refused() -> None:
     model = toy.recognizer(0)
     for wrong in (

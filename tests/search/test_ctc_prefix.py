@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.search.ctc_prefix import CtcPrefixScorer
+from asr.search.spelling import Spelling
+from tests.search import toy
 from tests.search.toy import alignments
 
 STOP = 3
+ITSELF = Spelling(toy.TOKENIZER, toy.TOKENIZER)
 
 
 def by_enumeration(texts: dict[tuple[int, ...], float], prefix: tuple[int, ...]) -> float:
@@ -27,7 +30,7 @@ def test_prefixes_are_what_all_alignments_say(seed: int, path: list[tuple[int, i
     log_probabilities = (3 * torch.randn(2, 5, 4, generator=generator)).log_softmax(dim=-1)
     lengths = torch.tensor([5, 3])
     texts = [alignments(log_probabilities[row, : lengths[row]]) for row in range(2)]
-    scorer = CtcPrefixScorer(log_probabilities, lengths, blank=0, stop=STOP)
+    scorer = CtcPrefixScorer(log_probabilities, lengths, blank=0, stop=STOP, spelling=ITSELF)
     candidates = torch.tensor([[1, 2, STOP]])
     # Rows are selected, repeated and reordered as beams are; each remembers its utterance and text.
     rows: list[tuple[int, tuple[int, ...], float]] = [(0, (), 0.0), (1, (), 0.0)]
@@ -55,7 +58,7 @@ def test_a_long_text_is_scored_as_torch_scores_it() -> None:
     log_probabilities = (4 * torch.randn(3, 400, 40, generator=generator)).log_softmax(dim=-1)
     lengths = torch.tensor([400, 250, 333])
     texts = torch.randint(1, 39, (3, 60), generator=generator)
-    scorer = CtcPrefixScorer(log_probabilities, lengths, blank=0, stop=39)
+    scorer = CtcPrefixScorer(log_probabilities, lengths, blank=0, stop=39, spelling=ITSELF)
     total = torch.zeros(3, dtype=torch.float64)
     for place in range(60):
         total += scorer.score(texts[:, place : place + 1])[:, 0]
@@ -68,5 +71,5 @@ def test_a_long_text_is_scored_as_torch_scores_it() -> None:
 
 
 def test_blank_is_never_a_token() -> None:
-    scorer = CtcPrefixScorer(torch.zeros(1, 3, 4).log_softmax(dim=-1), torch.tensor([3]), blank=0, stop=STOP)
+    scorer = CtcPrefixScorer(torch.zeros(1, 3, 4).log_softmax(dim=-1), torch.tensor([3]), blank=0, stop=STOP, spelling=ITSELF)
     assert scorer.score(torch.tensor([[0]])).item() == -math.inf
