@@ -35,7 +35,15 @@ Decoder = Annotated[
     DecoderChoice | None, typer.Option(help="What writes the text; the model's own choice if left out.", show_default=False)
 ]
 BeamSize = Annotated[int | None, typer.Option(min=1, help="Texts that are followed at a time; 1 is greedy.", show_default=False)]
-CtcWeight = Annotated[float | None, typer.Option(min=0, max=1, help="Share of CTC in a joint score.", show_default=False)]
+CtcWeight = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Share of CTC in joint and rescoring; less for a CTC head that is worse than the decoder.",
+        show_default=False,
+    ),
+]
 LengthBonus = Annotated[float | None, typer.Option(help="Added to the score for each token.", show_default=False)]
 LengthNormalization = Annotated[
     float | None,

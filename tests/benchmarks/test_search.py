@@ -112,6 +112,8 @@ def test_beams(corpora: Path) -> None:
     for size, threshold in ((5, 8.0), (10, 8.0), (10, 20.0)):
         name = f"beam {size}, threshold {threshold:g}"
         contenders[name] = search(decoder="autoregressive", beam_size=size, beam_threshold=threshold)
+    for size in (5, 10):
+        contenders[f"joint, beam {size}"] = search(decoder="joint", beam_size=size, ctc_weight=0.05)
     times = spent(contenders, rounds=1)
     seconds = int(lengths.sum()) / files.SAMPLE_RATE
     print(f"\n{len(paths)} utterances, {seconds:.0f} s, in one batch; the encoder takes {encoding:.2f} s of processor time")
