@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+LONG = 1000
+"""Positions from which on a memory is read faster in 16 bits: with fewer, what it takes to begin a product counts for more."""
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -30,10 +33,15 @@ class AttentionCache:
     """Keys and values that one attention has already computed, (batch, heads, length, head width).
 
     Room is reserved ahead and doubled when full, so that appending a step copies one step and not everything.
+
+    Args:
+        long_type: type in which ``row`` gives a row of ``LONG`` steps or more; None: as it came.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, long_type: torch.dtype | None = None) -> None:
         self.length = 0
+        self._long_type = long_type
+        self._long_rows: dict[int, tuple[Tensor, Tensor]] = {}
         self.steps: Steps | None = None  # who takes the next steps, if not all rows together
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
@@ -65,10 +73,22 @@ class AttentionCache:
         assert self._values is not None
         return self._keys[:, :, : self.length], self._values[:, :, : self.length]
 
+    def row(self, number: int, end: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of the first ``end`` steps of a row that gets no more, (1, heads, end, head width)."""
+        if number in self._long_rows:
+            return self._long_rows[number]
+        keys, values = (each[number, None, :, :end] for each in self.read())
+        if self._long_type is not None and end >= LONG:
+            keys, values = (each.to(self._long_type, memory_format=torch.contiguous_format) for each in (keys, values))
+            self._long_rows[number] = keys, values
+        return keys, values
+
     def select(self, rows: Tensor) -> None:
         """Keep, repeat or reorder rows of the batch."""
         if self._keys is None or self._values is None:
             return
+        if self._long_rows:
+            self._long_rows = {new: self._long_rows[old] for new, old in enumerate(rows.tolist()) if old in self._long_rows}
         if len(rows) == len(self._keys):
             # Most beams stay where they are: only the others' steps are copied.
             moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
@@ -140,11 +160,15 @@ class KeyValueCache:
     """What a decoder remembers between steps: for each layer, self-attention's steps and cross-attention's memory.
 
     In a beam search many rows read the memory of one utterance, which is kept once: see ``share``.
+
+    Args:
+        layers: of the decoder.
+        long_type: type in which the memory of a long utterance is read, where utterances are read one by one.
     """
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, long_type: torch.dtype | None = None) -> None:
         self.self_attention = [AttentionCache() for _ in range(layers)]
-        self.cross_attention = [AttentionCache() for _ in range(layers)]
+        self.cross_attention = [AttentionCache(long_type) for _ in range(layers)]
         self.memory_rows: MemoryRows | None = None
 
     @property
@@ -205,7 +229,8 @@ class MultiHeadAttention(nn.Module):
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
-        self.joint: nn.Module | None = None  # query, key and value of self-attention in one product
+        # Of query, key and value those with the same inputs in one product: all of self-attention, two of cross-attention.
+        self.joint: nn.Module | None = None
 
     def forward(
         self,
@@ -238,11 +263,13 @@ class MultiHeadAttention(nn.Module):
             query = self._split(self.query(inputs))
             keys, values = cache.read()
         else:
-            if self.joint is not None and memory is None:
-                parts = self.joint(inputs).chunk(3, dim=-1)
-            else:
-                source = inputs if memory is None else memory
+            source = inputs if memory is None else memory
+            if self.joint is None:
                 parts = (self.query(inputs), self.key(source), self.value(source))
+            elif memory is None:
+                parts = self.joint(source).chunk(3, dim=-1)
+            else:
+                parts = (self.query(inputs), *self.joint(source).chunk(2, dim=-1))
             query, keys, values = (self._split(part) for part in parts)
             if self.rotary:
                 offset = cache.length if cache is not None else 0
@@ -251,7 +278,10 @@ class MultiHeadAttention(nn.Module):
                 keys, values = cache.append(keys, values)
 
         if memory_lengths is not None and not return_weights:
-            attended = one_by_one(query, keys, values, memory_lengths, memory_rows)
+            read = AttentionCache() if cache is None else cache
+            if cache is None:
+                read.append(keys, values)
+            attended = one_by_one(query, read, memory_lengths, memory_rows)
             return self.output(attended.transpose(1, 2).flatten(2)), None
         if memory_rows is not None:
             query = memory_rows.gather(query, len(keys))
@@ -284,30 +314,41 @@ class MultiHeadAttention(nn.Module):
         return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
 
 
-def one_by_one(query: Tensor, keys: Tensor, values: Tensor, lengths: Sequence[int], memory_rows: MemoryRows | None) -> Tensor:
+def one_by_one(query: Tensor, memory: AttentionCache, lengths: Sequence[int], memory_rows: MemoryRows | None) -> Tensor:
     """Attention of the rows of each utterance to its own positions alone, without padding.
 
     Args:
         query: (rows, heads, length, head width).
-        keys: (utterances, heads, positions, head width).
-        values: as ``keys``.
+        memory: keys and values of each utterance.
         lengths: of each utterance, positions.
         memory_rows: rows of each utterance; one each if None.
 
     Returns:
         As ``query``.
     """
-    counts = [1] * len(keys) if memory_rows is None else [*memory_rows.counts]
-    counts += [0] * (len(keys) - len(counts))
+    counts = [1] * len(lengths) if memory_rows is None else [*memory_rows.counts]
+    counts += [0] * (len(lengths) - len(counts))
     attended = []
     for number, part in enumerate(torch.split(query, counts)):  # type: ignore[no-untyped-call]
         if not len(part):
             continue
         beside = part.transpose(0, 1).flatten(1, 2)[None]  # (1, heads, rows * length, head width)
-        end = lengths[number]
-        seen = F.scaled_dot_product_attention(beside, keys[number, None, :, :end], values[number, None, :, :end])
+        seen = attend(beside, *memory.row(number, lengths[number]))
         attended.append(seen[0].reshape(part.transpose(0, 1).shape).transpose(0, 1))
     return torch.cat(attended)
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of all queries to all positions: (..., length, head width) and (..., positions, head width) -> as ``query``.
+
+    Where keys and values are of another type, products are computed in it and the softmax in the query's. The few queries of
+    a step of a search take as long as it takes to read the keys and values, which in 16 bits are half as much.
+    """
+    if keys.dtype == query.dtype:
+        return F.scaled_dot_product_attention(query, keys, values)
+    scores = (query / math.sqrt(query.shape[-1])).to(keys.dtype) @ keys.transpose(-1, -2)
+    weights = scores.to(query.dtype).softmax(dim=-1)
+    return (weights.to(values.dtype) @ values).to(query.dtype)
 
 
 def rotate(values: Tensor, offset: int = 0) -> Tensor:

@@ -90,7 +90,7 @@ class Residual(nn.Module):
     def forward(self, inputs: Tensor, sublayer: Callable[[Tensor], Tensor], mask: Tensor | None = None) -> Tensor:
         """Apply ``sublayer`` to (batch, length, width); ``mask`` (batch, length) says which positions are valid."""
         normal = inputs if self.after else self.normalize(inputs, mask)
-        outputs = inputs + self.scale * self.dropout(sublayer(normal))
+        outputs = torch.add(inputs, self.dropout(sublayer(normal)), alpha=self.scale)
         return self.normalize(outputs, mask) if self.after else outputs
 
     def normalize(self, inputs: Tensor, mask: Tensor | None) -> Tensor:

@@ -133,10 +133,12 @@ def quantize(model: Recognizer, stored: dict[str, Tensor]) -> None:
         return QuantizedLinear(torch.cat([rows for rows, _ in parts]), torch.cat([scale for _, scale in parts]), bias)
 
     for name, module in list(model.named_modules()):
-        if isinstance(module, MultiHeadAttention) and name.endswith("self_attention"):
-            # One product for the three, so that the inputs are brought to eight bits once.
-            module.joint = linear(f"{name}.query", f"{name}.key", f"{name}.value")
-            del module.query, module.key, module.value
+        if isinstance(module, MultiHeadAttention):
+            # One product for what has the same inputs, so that these are brought to eight bits once.
+            parts = ("query", "key", "value") if name.endswith("self_attention") else ("key", "value")
+            module.joint = linear(*(f"{name}.{part}" for part in parts))
+            for part in parts:
+                delattr(module, part)
         for child, layer in list(module.named_children()):
             if isinstance(layer, nn.Linear):
                 setattr(module, child, linear(f"{name}.{child}" if name else child))
@@ -144,6 +146,8 @@ def quantize(model: Recognizer, stored: dict[str, Tensor]) -> None:
         rows, scale = take("decoder.token_embedding.weight")
         model.decoder.token_embedding = QuantizedEmbedding(rows, scale)
         model.decoder.output = QuantizedLinear(rows, scale, None)
+        # Each step of a search reads all of it: half as many bytes, where the processor multiplies in them.
+        model.decoder.long_type = torch.bfloat16 if has_bfloat16_units("cpu") else None
 
 
 def to_bfloat16(model: Recognizer) -> None:

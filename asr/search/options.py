@@ -108,8 +108,9 @@ class DecodingOptions:
             )
         if decoder in _NEED_CTC and model.ctc is None:
             raise ConfigurationError(f"the model has no CTC head, which {decoder} needs; use --decoder {_first(model)}.")
-        # The model's choices belong to its choice of decoder.
-        own = own if decoder == own.decoder or (self.decoder is None and own.decoder is None) else DecodingConfiguration()
+        # The model's choices belong to its choice of decoder, but how much its CTC head is worth to all that ask it.
+        chosen = decoder == own.decoder or (self.decoder is None and own.decoder is None)
+        own = own if chosen else DecodingConfiguration(ctc_weight=own.ctc_weight)
 
         def choose(name: str) -> float:
             values = (getattr(each, name) for each in (self, own, _DEFAULTS))

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from asr.model.attention import AttentionCache, KeyValueCache, MultiHeadAttention, rotate
+from asr.model import attention
+from asr.model.attention import AttentionCache, KeyValueCache, MemoryRows, MultiHeadAttention, rotate
 
 WIDTH, HEADS = 24, 4
 
@@ -109,6 +110,28 @@ def test_cross_attention_reads_its_memory_once(pair: tuple[MultiHeadAttention, n
         others, _ = pair[0](inputs[:, 1:], torch.full_like(memory, float("nan")), cache=cache.cross_attention[0])
     assert cache.cross_attention[0].length == 6
     torch.testing.assert_close(torch.cat((first, others), dim=1), whole, atol=1e-5, rtol=0)
+
+
+def test_the_memory_of_a_long_utterance_is_read_in_16_bits(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[MultiHeadAttention, nn.MultiheadAttention]
+) -> None:
+    monkeypatch.setattr(attention, "LONG", 6)
+    inputs, memory, cache = torch.randn(3, 1, WIDTH), torch.randn(2, 6, WIDTH), AttentionCache(torch.bfloat16)
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])[:, None, None]
+    with torch.no_grad():
+        rows = MemoryRows.of(torch.tensor([0, 0, 1]))
+        exact, _ = pair[0](inputs, memory, mask=mask, memory_rows=rows)
+        filled, _ = pair[0](inputs, memory, cache=cache, memory_rows=rows, memory_lengths=[6, 4])
+        read, _ = pair[0](inputs, memory, cache=cache, memory_rows=rows, memory_lengths=[6, 4])
+        cache.select(torch.tensor([1, 0]))
+        turned, _ = pair[0](inputs[[2, 0]], memory, cache=cache, memory_lengths=[4, 6])
+        alone, _ = pair[0](inputs[:1], memory[:1], cache=AttentionCache(torch.bfloat16), memory_lengths=[6])
+    assert torch.equal(filled, read)
+    torch.testing.assert_close(filled[2], exact[2], atol=1e-6, rtol=0)  # is not long
+    torch.testing.assert_close(filled[:2], exact[:2], atol=0.02, rtol=0)
+    assert float((filled[:2] - exact[:2]).abs().max()) > 1e-4
+    torch.testing.assert_close(turned, filled[[2, 0]], atol=1e-3, rtol=0)
+    torch.testing.assert_close(alone[0], turned[1], atol=1e-5, rtol=0)
 
 
 def complex_pairs(values: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from asr.search.beam import BeamOptions, beam_search
 from asr.search.decoding import decode
 from asr.search.greedy import greedy_search
 from asr.search.hypothesis import Hypothesis
-from asr.search.options import DecodingOptions
+from asr.search.options import DecoderName, DecodingOptions
 from tests.search import test_greedy, toy
 
 SAMPLES = [16000] * 3
@@ -144,6 +144,17 @@ def test_texts_that_stop_at_once_do_not_end_the_search(size: int) -> None:
     for (best,) in beam_search(model, toy.TOKENIZER, encoded, samples, options, scorers=scorers):
         assert (best.tokens, best.finish_reason) == (text, "stop")
         assert best.score == pytest.approx(math.log(0.9))
+
+
+@pytest.mark.parametrize("decoder", ["joint", "rescoring"])
+def test_a_model_says_what_its_ctc_head_is_worth_to_whoever_asks_it(decoder: DecoderName) -> None:
+    model = toy.recognizer(0)
+    assert DecodingOptions(decoder).resolved(model).ctc_weight == 0.3
+    own = DecodingConfiguration(decoder="autoregressive", beam_size=5, ctc_weight=0.05)
+    model.configuration = model.configuration.model_copy(update={"decoding": own})
+    options = DecodingOptions(decoder).resolved(model)
+    assert (options.ctc_weight, options.beam_size) == (0.05, 10)
+    assert DecodingOptions(decoder, ctc_weight=0.5).resolved(model).ctc_weight == 0.5
 
 
 def test_a_model_may_choose_to_normalise_by_length() -> None:
