@@ -326,6 +326,8 @@ def one_by_one(query: Tensor, memory: AttentionCache, lengths: Sequence[int], me
     Returns:
         As ``query``.
     """
+    if len(query) == len(lengths) == 1:
+        return attend(query, *memory.row(0, lengths[0]))
     counts = [1] * len(lengths) if memory_rows is None else [*memory_rows.counts]
     counts += [0] * (len(lengths) - len(counts))
     attended = []

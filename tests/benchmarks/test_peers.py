@@ -1,4 +1,4 @@
-"""Error rate and speed beside openai-whisper and faster-whisper: one core, the same utterances, one run.
+"""Error rate and speed beside openai-whisper and faster-whisper: one core, the same utterances, one run, in turns.
 
 ``pytest tests/benchmarks/test_peers.py -s -o addopts= --timeout 3600 --utterances 100 --model en
 --openai-whisper tiny.en.pt --faster-whisper FOLDER`` prints a table; a peer whose weights are not given is left out.
@@ -22,6 +22,7 @@ from asr.audio.augmentation import Samples
 from asr.scoring.errors import count
 
 Recognise = Callable[[list[Samples]], list[str]]
+BATCH = 16
 
 
 def ours(name: str, batch: int) -> Recognise:
@@ -70,23 +71,30 @@ def test_peers(corpora: Path, pytestconfig: pytest.Config) -> None:
     name = pytestconfig.getoption("--model")
     systems: list[tuple[str, Callable[[], Recognise]]] = [
         (f"{Path(name).name}, batch 1", lambda: ours(name, 1)),
-        (f"{Path(name).name}, batch 16", lambda: ours(name, 16)),
+        (f"{Path(name).name}, batch {BATCH}", lambda: ours(name, BATCH)),
     ]
     if path := pytestconfig.getoption("--openai-whisper"):
         systems.append((f"openai-whisper {Path(path).stem}, float32", lambda: openai_whisper(path)))
     if folder := pytestconfig.getoption("--faster-whisper"):
         systems.append((f"faster-whisper {Path(folder).name}, int8", lambda: faster_whisper(folder)))
     table = [f"| {len(sounds)} utterances, {seconds / 60:.1f} min | WER | RTF (processor) | RTF (clock) |", "|---|---|---|---|"]
-    for title, load in systems:
-        run = load()
+    ready = [(title, load()) for title, load in systems]
+    for _, run in ready:
         run(sounds[:1])  # what is made ready at the first call is not counted
-        processor, clock = time.process_time(), time.perf_counter()
-        texts = run(sounds)
-        processor, clock = time.process_time() - processor, time.perf_counter() - clock
-        assert len(texts) == len(sounds)
-        score = count(references, dict(zip(references, texts, strict=True)), unit="word", normalizer="english")
-        table.append(f"| {title} | {100 * score.rate:.2f} % | {processor / seconds:.4f} | {clock / seconds:.4f} |")
-        print(table[-1], flush=True)
-    print("\n" + "\n".join(table))
+    processor, clock = np.zeros(len(ready)), np.zeros(len(ready))
+    texts: list[list[str]] = [[] for _ in ready]
+    # They take turns with a batch each: a shared machine is now faster and now slower, for all alike.
+    for first in range(0, len(sounds), BATCH):
+        for index, (_, run) in enumerate(ready):
+            begun = time.process_time(), time.perf_counter()
+            texts[index] += run(sounds[first : first + BATCH])
+            processor[index] += time.process_time() - begun[0]
+            clock[index] += time.perf_counter() - begun[1]
+    for index, (title, _) in enumerate(ready):
+        assert len(texts[index]) == len(sounds)
+        score = count(references, dict(zip(references, texts[index], strict=True)), unit="word", normalizer="english")
+        figures = f"{processor[index] / seconds:.4f} | {clock[index] / seconds:.4f}"
+        table.append(f"| {title} | {100 * score.rate:.2f} % | {figures} |")
+    print("\n" + "\n".join(table), flush=True)
     if report := pytestconfig.getoption("--report"):
         Path(report).write_text("\n".join(table) + "\n", encoding="utf-8")
