@@ -151,8 +151,11 @@ def transcribe(
             words = timestamps or bool(formats.NEED_WORDS.intersection(wanted))
             return load(name, device.value, options, batch_size, vad, words, arithmetic, spoken, punctuation)
 
+        def load_listener(name: str) -> Transcriber:
+            return load(name, device.value, precision=arithmetic)
+
         work = _Work(
-            lambda: load_model(model, language) if model is not None else languages.load(load_model, language),
+            lambda: load_model(model, language) if model is not None else languages.load(load_model, language, load_listener),
             output_dir,
             wanted,
             overwrite,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -36,13 +37,23 @@ class Polyglot:
         load: gives the transcriber of a language; each is loaded when it is first needed, and once.
         languages: those to choose among.
         listener: the language whose model tells them apart.
+        listen: gives that language's transcriber where ``load`` refuses, since its model has not what the search asks for.
     """
 
-    def __init__(self, load: Callable[[str], Transcriber], languages: Iterable[str], listener: str) -> None:
+    def __init__(
+        self,
+        load: Callable[[str], Transcriber],
+        languages: Iterable[str],
+        listener: str,
+        listen: Callable[[], Transcriber] | None = None,
+    ) -> None:
         self._load = load
         self.languages = tuple(languages)
         self.listener = listener
+        self._listen = listen
         self._loaded: dict[str, Transcriber] = {}
+        self._refused: dict[str, ConfigurationError] = {}
+        self._listening: Transcriber | None = None
 
     def identify(self, recording: Recording) -> str:
         """The language that a recording begins in.
@@ -55,7 +66,7 @@ class Polyglot:
         if beginning is None or not len(beginning):
             return self.languages[0]
         handicap = min(_HANDICAP_A_SECOND * len(beginning) / SAMPLE_RATE, _HANDICAP)
-        return self.of(self.listener).detect_language(beginning, self.languages, handicap).code
+        return self._ear().detect_language(beginning, self.languages, handicap).code
 
     def transcribe(self, path: str | Path) -> Transcript:
         """Transcribe one file.
@@ -80,16 +91,48 @@ class Polyglot:
                 yield from (Failure(recording.path, code) for _, recording in run)
 
     def of(self, code: str) -> Transcriber:
-        """The transcriber of a language."""
+        """The transcriber of a language.
+
+        Raises:
+            ConfigurationError: its model has not what the search asks for.
+        """
+        if code in self._refused:
+            raise self._refused[code]
         if code not in self._loaded:
-            self._loaded[code] = self._load(code)
+            try:
+                self._loaded[code] = self._load(code)
+            except ConfigurationError as error:
+                self._refused[code] = ConfigurationError(f"language {code}: {error}")
+                raise self._refused[code] from error
         return self._loaded[code]
+
+    def _ear(self) -> Transcriber:
+        """Who tells the languages apart, whether or not it can also write as it is asked to."""
+        if self._listening is None:
+            try:
+                self._listening = self.of(self.listener)
+            except ConfigurationError:
+                if self._listen is None or not any(self._writes(code) for code in self.languages):
+                    raise
+                self._listening = self._listen()
+        return self._listening
+
+    def _writes(self, code: str) -> bool:
+        try:
+            self.of(code)
+        except ConfigurationError:
+            return False
+        return True
 
     def _identified(self, recording: Recording) -> tuple[str | AsrError, Recording]:
         try:
-            return self.identify(recording), recording
+            code = self.identify(recording)
+            self.of(code)
+        except ConfigurationError as error:
+            return ConfigurationError(f"{recording.path}: {error}"), recording
         except AsrError as error:
             return error, recording
+        return code, recording
 
 
 def from_first_sound(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -101,12 +144,15 @@ def from_first_sound(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return samples[first : first + int(_LISTENED_SECONDS * SAMPLE_RATE)]
 
 
-def load(load_model: Callable[[str], Transcriber], code: str = AUTO) -> Transcriber | Polyglot:
+def load(
+    load_model: Callable[[str], Transcriber], code: str = AUTO, load_listener: Callable[[str], Transcriber] | None = None
+) -> Transcriber | Polyglot:
     """The transcriber of a language, or of whichever embedded language is spoken.
 
     Args:
         load_model: loads an embedded model by its name.
         code: ``auto``, or the language of an embedded model.
+        load_listener: loads one to tell languages apart where ``load_model`` refuses it.
 
     Raises:
         ConfigurationError: no embedded model is of that language.
@@ -121,7 +167,8 @@ def load(load_model: Callable[[str], Transcriber], code: str = AUTO) -> Transcri
     listener = next((each for each, name in models.items() if _tells_apart(name, models)), None)
     if listener is None:
         raise ConfigurationError(f"no embedded model tells {', '.join(models)} apart; name the language with --language.")
-    return Polyglot(lambda each: load_model(models[each]), models, listener)
+    listen = None if load_listener is None else partial(load_listener, models[listener])
+    return Polyglot(lambda each: load_model(models[each]), models, listener, listen)
 
 
 def _tells_apart(name: str, codes: Iterable[str]) -> bool:

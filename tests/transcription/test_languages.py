@@ -69,6 +69,38 @@ def test_recordings_keep_their_order_and_models_are_loaded_once(tmp_path: Path) 
         polyglot.transcribe(tmp_path / "e.wav")
 
 
+def test_a_model_that_cannot_search_as_asked_still_listens_and_fails_its_own_recordings_alone(tmp_path: Path) -> None:
+    for name, level in {"a": 0.1, "b": 0.9, "c": 0.2}.items():
+        soundfile.write(tmp_path / f"{name}.wav", np.full(8000, level), 16_000)
+    asked: list[str] = []
+
+    def load(code: str) -> Any:
+        asked.append(code)
+        if code == "zh":
+            raise ConfigurationError("the model has no CTC head.")
+        return Fixed(code)
+
+    listener: Any = Fixed("zh")
+    results = list(
+        Polyglot(load, ["en", "zh"], "zh", lambda: listener).transcribe_all(tmp_path / f"{name}.wav" for name in "abc")
+    )
+    assert [getattr(result, "text", None) for result in results] == ["en", None, "en"]
+    assert isinstance(results[1], Failure)
+    assert str(results[1].error) == f"{tmp_path / 'b.wav'}: language zh: the model has no CTC head."
+    assert sorted(asked) == ["en", "zh"]
+
+
+def test_where_no_model_can_search_as_asked_nothing_is_listened_to(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(8000, 0.1), 16_000)
+
+    def load(code: str) -> Any:
+        raise ConfigurationError("beam size 0 is not possible.")
+
+    polyglot = Polyglot(load, ["en", "zh"], "zh", lambda: pytest.fail("loaded"))
+    with pytest.raises(ConfigurationError, match="language zh: beam size 0"):
+        polyglot.identify(Recording(tmp_path / "a.wav"))
+
+
 @pytest.mark.parametrize("silent", [False, True])
 def test_eight_seconds_are_listened_to_from_the_first_sound(tmp_path: Path, silent: bool) -> None:
     class Listener:
