@@ -278,10 +278,11 @@ class MultiHeadAttention(nn.Module):
                 keys, values = cache.append(keys, values)
 
         if memory_lengths is not None and not return_weights:
-            read = AttentionCache() if cache is None else cache
             if cache is None:
-                read.append(keys, values)
-            attended = one_by_one(query, read, memory_lengths, memory_rows)
+                read = [(keys[row, None, :, :end], values[row, None, :, :end]) for row, end in enumerate(memory_lengths)]
+            else:
+                read = [cache.row(row, end) for row, end in enumerate(memory_lengths)]
+            attended = one_by_one(query, read, memory_rows)
             return self.output(attended.transpose(1, 2).flatten(2)), None
         if memory_rows is not None:
             query = memory_rows.gather(query, len(keys))
@@ -314,28 +315,25 @@ class MultiHeadAttention(nn.Module):
         return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
 
 
-def one_by_one(query: Tensor, memory: AttentionCache, lengths: Sequence[int], memory_rows: MemoryRows | None) -> Tensor:
+def one_by_one(query: Tensor, memory: Sequence[tuple[Tensor, Tensor]], memory_rows: MemoryRows | None) -> Tensor:
     """Attention of the rows of each utterance to its own positions alone, without padding.
 
     Args:
         query: (rows, heads, length, head width).
-        memory: keys and values of each utterance.
-        lengths: of each utterance, positions.
+        memory: keys and values of each utterance, (1, heads, positions, head width).
         memory_rows: rows of each utterance; one each if None.
 
     Returns:
         As ``query``.
     """
-    if len(query) == len(lengths) == 1:
-        return attend(query, *memory.row(0, lengths[0]))
-    counts = [1] * len(lengths) if memory_rows is None else [*memory_rows.counts]
-    counts += [0] * (len(lengths) - len(counts))
+    counts = [1] * len(memory) if memory_rows is None else [*memory_rows.counts]
+    counts += [0] * (len(memory) - len(counts))
     attended = []
-    for number, part in enumerate(torch.split(query, counts)):  # type: ignore[no-untyped-call]
+    for part, (keys, values) in zip(torch.split(query, counts), memory, strict=True):  # type: ignore[no-untyped-call]
         if not len(part):
             continue
         beside = part.transpose(0, 1).flatten(1, 2)[None]  # (1, heads, rows * length, head width)
-        seen = attend(beside, *memory.row(number, lengths[number]))
+        seen = attend(beside, keys, values)
         attended.append(seen[0].reshape(part.transpose(0, 1).shape).transpose(0, 1))
     return torch.cat(attended)
 
