@@ -51,8 +51,7 @@ class Polyglot:
         self.languages = tuple(languages)
         self.listener = listener
         self._listen = listen
-        self._loaded: dict[str, Transcriber] = {}
-        self._refused: dict[str, ConfigurationError] = {}
+        self._loaded: dict[str, Transcriber | ConfigurationError] = {}  # or why it cannot be
         self._listening: Transcriber | None = None
 
     def identify(self, recording: Recording) -> str:
@@ -96,15 +95,15 @@ class Polyglot:
         Raises:
             ConfigurationError: its model has not what the search asks for.
         """
-        if code in self._refused:
-            raise self._refused[code]
         if code not in self._loaded:
             try:
                 self._loaded[code] = self._load(code)
             except ConfigurationError as error:
-                self._refused[code] = ConfigurationError(f"language {code}: {error}")
-                raise self._refused[code] from error
-        return self._loaded[code]
+                self._loaded[code] = ConfigurationError(f"language {code}: {error}")
+        found = self._loaded[code]
+        if isinstance(found, ConfigurationError):
+            raise found
+        return found
 
     def _ear(self) -> Transcriber:
         """Who tells the languages apart, whether or not it can also write as it is asked to."""
