@@ -1,4 +1,4 @@
-"""``asr train`` and ``asr evaluate``."""
+"""``asr train``, ``asr train-text-to-encoder`` and ``asr evaluate``."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ def train(
     with ProgressBar() as monitor:
         folder = run(recipe, monitor, resume)
     print(folder)
+
+
+@app.command(name="train-text-to-encoder")
+def train_text_to_encoder(configuration: root.Recipe, overrides: root.Overrides = None) -> None:
+    """Learn from speech what an encoder says of each sound, so that decoders can be trained on text; prints the folder."""
+    from asr import configuration as settings
+    from asr.training.configuration import TextToEncoderRecipe
+    from asr.training.text_to_encoder import train
+
+    recipe = settings.load(configuration, TextToEncoderRecipe, overrides or [])
+    result = train(recipe, lambda message: print(message, file=sys.stderr, flush=True))
+    print(f"{100 * result.explained:.1f} % of the encoder's output explained -> {result.folder}")
 
 
 @app.command()

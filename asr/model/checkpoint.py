@@ -30,6 +30,7 @@ WEIGHTS, CONFIGURATION, TOKENS, CARD = "model.safetensors", "config.yaml", "toke
 _OTHERS = {
     "language_model": "language model and no recogniser; give it as --language-model",
     "punctuation": "punctuation model and no recogniser; name it in a recogniser's config.yaml",
+    "text_to_encoder": "text-to-encoder network and no recogniser; name it as data.text.network in a recipe",
 }
 
 
@@ -122,9 +123,9 @@ def describe(folder: Path) -> tuple[ModelConfiguration, CharacterTokenizer | Byt
         CheckpointError: a file is missing, or it is a language model's.
         ConfigurationError: the configuration is not valid.
     """
-    check_files(folder)
-    if (other := kind(folder)) in _OTHERS:
+    if (folder / CONFIGURATION).is_file() and (other := kind(folder)) in _OTHERS:
         raise CheckpointError(f"{folder}: is a {_OTHERS[other]}.")
+    check_files(folder)
     settings = configuration.load(folder / CONFIGURATION, ModelConfiguration)
     return settings, read_tokens(folder / TOKENS, settings.tokenizer)
 

@@ -1,4 +1,4 @@
-"""Mandarin text, with Latin words in it, as the phonemes that Kokoro reads."""
+"""Text as phonemes: Mandarin, with Latin words in it, as Kokoro reads it; both languages as units of sound."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ _MARKS = str.maketrans(
     {"，": ",", "、": ",", "。": ".", "．": ".", "！": "!", "？": "?", "：": ":", "；": ";", "（": "(", "）": ")"}
     | {"《": "“", "》": "”", "「": "“", "」": "”"}
 )
+_MODIFIERS = "ʰːˑ̩̯̃→↗↓↘"
+PAUSE, BETWEEN = ",", "|"
+"""Units that are no sound: where punctuation asks for a pause, and where one word ends and another begins."""
+_ENDS = {"s": ("ptkfθ", "s", "szʃʒʧʤ", "ᵻz", "z"), "d": ("pkfθsʃʧ", "t", "td", "ᵻd", "d")}
 _PARTS = re.compile(r"[\u4e00-\u9fff]+|[A-Za-z]+|[^\u4e00-\u9fffA-Za-z]+")
 _SPOKEN = re.compile(r"[\u4e00-\u9fff]+\Z")
 
@@ -60,6 +64,85 @@ def _latin(word: str) -> str:
     return " ".join(LETTERS[letter] for letter in word.upper())
 
 
+def units(text: str, language: str) -> tuple[str, ...] | None:
+    """Sounds of a text, each a phoneme with what modifies it: aspiration, and a tone on the vowel that has it.
+
+    Stress is left out. ``PAUSE`` stands where punctuation does, ``BETWEEN`` where words meet.
+
+    Args:
+        language: ``zh``, read by ``phonemes``, or ``en``, read by misaki's American dictionaries.
+
+    Returns:
+        None where a word is not in the dictionary.
+
+    Raises:
+        ConfigurationError: the libraries of the extra ``synthesis`` are not installed, or the language has no reader.
+    """
+    if language == "zh":
+        read: str | None = phonemes(text)
+    elif language == "en":
+        read = _english_phonemes(text)
+    else:
+        raise ConfigurationError(f"language '{language}': there is no pronunciation for it; choose zh or en.")
+    return None if read is None else _cut(read)
+
+
+def _cut(read: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for sign in read:
+        if sign in _MODIFIERS and found and found[-1] not in (PAUSE, BETWEEN):
+            found[-1] += sign
+        elif sign.isspace() or sign in ",.!?:;":
+            # A mark says more than the space after it.
+            between = PAUSE if not sign.isspace() else BETWEEN
+            if found and found[-1] in (PAUSE, BETWEEN):
+                found[-1] = PAUSE if PAUSE in (found[-1], between) else BETWEEN
+            elif found:
+                found.append(between)
+        elif sign.isalpha() and sign not in "ˈˌ":
+            found.append(sign)
+    while found and found[-1] in (PAUSE, BETWEEN):
+        found.pop()
+    return tuple(found)
+
+
+def _english_phonemes(text: str) -> str | None:
+    read = []
+    for word, mark in re.findall(r"([A-Za-z]+(?:'[A-Za-z]+)*)|([,.!?:;])", text.replace("’", "'")):
+        sound = mark or _english_word(word)
+        if sound is None:
+            return None
+        read.append(sound)
+    return " ".join(read)
+
+
+def _english_word(word: str) -> str | None:
+    """A word of the dictionaries, or the plural, possessive or past of one."""
+    word = word.lower()
+    if len(word) == 1 and word not in "ai":
+        return LETTERS[word.upper()]
+    if found := _entry(word) or _entry(word.capitalize()):
+        return found
+    stems = {"'s": ("",), "ies": ("y",), "es": ("", "e"), "s": ("",), "ied": ("y",), "ed": ("", "e")}
+    for ending, replacements in stems.items():
+        if not word.endswith(ending) or len(word) < len(ending) + 2:
+            continue
+        for replacement in replacements:
+            stem = word[: -len(ending)] + replacement
+            if found := _entry(stem) or _entry(stem.capitalize()):
+                voiceless, after_voiceless, like, after_like, otherwise = _ENDS[ending[-1]]
+                last = found[-1]
+                return found + (after_like if last in like else after_voiceless if last in voiceless else otherwise)
+    return None
+
+
+def _entry(word: str) -> str | None:
+    entry = _english().get(word) or _silver().get(word)
+    # Some words are read by their part of speech.
+    found = entry.get("DEFAULT") if isinstance(entry, dict) else entry
+    return found if isinstance(found, str) else None
+
+
 @lru_cache(maxsize=1)
 def _libraries() -> tuple[Any, Any]:
     try:
@@ -73,4 +156,16 @@ def _libraries() -> tuple[Any, Any]:
 
 @lru_cache(maxsize=1)
 def _english() -> dict[str, Any]:
-    return dict(json.loads(files("misaki").joinpath("data", "us_gold.json").read_text(encoding="utf-8")))
+    return _dictionary("us_gold.json")
+
+
+@lru_cache(maxsize=1)
+def _silver() -> dict[str, Any]:
+    return _dictionary("us_silver.json")
+
+
+def _dictionary(name: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(files("misaki").joinpath("data", name).read_text(encoding="utf-8")))
+    except ModuleNotFoundError as error:
+        raise ConfigurationError("synthesis needs misaki; install the extra with pip install 'asr[synthesis]'.") from error

@@ -20,6 +20,17 @@ from asr.model.punctuation import PunctuationConfiguration
 Paths = Annotated[tuple[str, ...], BeforeValidator(lambda paths: (paths,) if isinstance(paths, str) else paths)]
 
 
+class SpokenTextConfiguration(StrictModel):
+    """Text that the decoders learn from as if it were spoken."""
+
+    sentences: Paths = Field(min_length=1, description="plain text or .gz, one sentence a line, written as the model shall write")
+    network: str = Field(description="folder of asr train-text-to-encoder, learned with the encoder that is trained on")
+    batches: int = Field(1, ge=1, description="of text in an optimiser's step, beside those of speech")
+    batch_positions: int = Field(6000, ge=1, description="of the encoder, in a batch, padding included")
+    confusion: float = Field(0.06, ge=0, le=1, description="share of the sounds that are heard for others, at most")
+    residual: float = Field(0.6, ge=0, description="part of what the network does not explain of speech, at most")
+
+
 class DataConfiguration(StrictModel):
     """What is trained and validated on, and how it is batched."""
 
@@ -32,6 +43,7 @@ class DataConfiguration(StrictModel):
     workers: int = Field(2, ge=1, description="threads that read and augment audio ahead of use")
     nonspeech: float = Field(0.0, ge=0, le=0.5, description="share of utterances that are silence or noise without text")
     augmentation: AugmentationConfiguration = Field(default_factory=AugmentationConfiguration)  # type: ignore[arg-type]
+    text: SpokenTextConfiguration | None = Field(None, description="beside the speech; needs an encoder that is not trained")
 
 
 class OptimizationConfiguration(StrictModel):
@@ -109,6 +121,10 @@ class Recipe(StrictModel):
             )
         if self.initialize_parts and parent is None:
             raise ValueError("initialize_parts needs the checkpoint folder that the parts are of; set initialize")
+        if self.data.text is not None:
+            rates = self.training.learning_rates
+            if any(rates.get(prefix) != 0 for prefix in ["encoder", *(key for key in rates if key.startswith("encoder."))]):
+                raise ValueError("data.text needs an encoder that is not trained; set learning_rates.encoder: 0 and no part's")
         if self.training.encoder_cache is not None:
             if self.training.learning_rates.get("encoder") != 0:
                 raise ValueError("training.encoder_cache needs an encoder that is not trained; set learning_rates.encoder: 0")
@@ -134,6 +150,54 @@ class Recipe(StrictModel):
         if weight < 1 and settings.decoder is None and (settings.ctc or settings.nonautoregressive is None):
             raise ConfigurationError(f"recipe {self.name}: the model has no decoder, set training.ctc_weight=1.")
         return settings
+
+
+class SpeechConfiguration(StrictModel):
+    """Speech that a text-to-encoder network learns from."""
+
+    train: Paths = Field(min_length=1, description="manifests or csv/jsonl tables")
+    hours: float = Field(10.0, gt=0, description="hear so much of it at most")
+    maximum_seconds: float = Field(20.0, gt=0)
+    workers: int = Field(2, ge=1, description="threads that read and augment audio ahead of use")
+    augmentation: AugmentationConfiguration = Field(default_factory=AugmentationConfiguration)  # type: ignore[arg-type]
+
+
+class NetworkConfiguration(StrictModel):
+    """Size of a text-to-encoder network."""
+
+    width: int = Field(384, ge=2, multiple_of=2)
+    layers: int = Field(6, ge=1)
+    kernel: int = Field(17, ge=1, description="positions that a convolution sees, an odd number")
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError(f"{kernel} is even; a convolution sees as much on both sides")
+        return kernel
+
+
+class NetworkTrainingConfiguration(StrictModel):
+    """How a text-to-encoder network learns."""
+
+    epochs: int = Field(40, ge=1)
+    aligner_steps: int = Field(1000, ge=1, description="of the head of sounds, which says nothing but silence at first")
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    learning_rate: float = Field(1e-3, gt=0, description="peak rate")
+    batch_positions: int = Field(6000, ge=1, description="of the encoder, in a batch, padding included")
+
+
+class TextToEncoderRecipe(StrictModel):
+    """Everything that ``asr train-text-to-encoder`` needs to know."""
+
+    name: str
+    output: str = Field(description="folder of the network")
+    model: str = Field(description="recogniser whose encoder is imitated, a checkpoint folder or embedded")
+    language: Literal["en", "zh"]
+    data: SpeechConfiguration
+    network: NetworkConfiguration = Field(default_factory=NetworkConfiguration)  # type: ignore[arg-type]
+    training: NetworkTrainingConfiguration = Field(default_factory=NetworkTrainingConfiguration)  # type: ignore[arg-type]
 
 
 class TextConfiguration(StrictModel):

@@ -35,6 +35,7 @@ from asr.training.encoder_cache import EncoderCache
 from asr.training.nonspeech import add_nonspeech
 from asr.training.objective import Objective, encoded_targets, fits, moved
 from asr.training.optimization import make_optimizer, set_learning_rate
+from asr.training.spoken_text import Heard, SpokenText
 from asr.training.validation import Validation, validate, validation_loader
 
 
@@ -119,16 +120,18 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         # Its rows have a stop token where the other decoder's have a prompt.
         longest = min(longest or 10**9, model.nonautoregressive.configuration.maximum_length)
 
-    def fitting(seconds: float, text: str) -> bool:
-        # Augmentation makes some copies shorter: the text must fit the fastest of them.
-        fastest = max(1.0, *recipe.data.augmentation.speed.factors)
-        positions = model.positions(seconds / fastest)
+    def fits_positions(positions: int, text: str) -> bool:
         labels = ctc_tokenizer.encode(text)
         prompt = max(len(start), 1)
         return fits(positions if settings.ctc_weight else 10**9, labels, longest, prompt, tokenizer.encode(text))
 
+    def fits_seconds(seconds: float, text: str) -> bool:
+        # Augmentation makes some copies shorter: the text must fit the fastest of them.
+        fastest = max(1.0, *recipe.data.augmentation.speed.factors)
+        return fits_positions(model.positions(seconds / fastest), text)
+
     cuts, dropped = select(
-        cuts, minimum_seconds=recipe.data.minimum_seconds, maximum_seconds=recipe.data.maximum_seconds, fits=fitting
+        cuts, minimum_seconds=recipe.data.minimum_seconds, maximum_seconds=recipe.data.maximum_seconds, fits=fits_seconds
     )
     if not len(cuts):
         raise TrainingError(f"recipe {recipe.name}: no utterance is left to train on; check data.minimum_seconds and texts.")
@@ -158,6 +161,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
     wrapped, optimizer = accelerator.prepare(objective, make_optimizer(model, settings, settings.learning_rates))
     # The optimiser knows which of the encoder's layers are not trained.
     known = EncoderCache(Path(settings.encoder_cache), model) if settings.encoder_cache else None
+    text = SpokenText(recipe.data.text, model, settings.seed, fits_positions) if recipe.data.text else None
     batches = loader.count(0)
     steps_in_all = settings.epochs * math.ceil(batches / settings.accumulation)
 
@@ -204,24 +208,26 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
             random = _random(settings.seed, progress.step, accelerator.process_index)
             totals = [0.0, 0.0, 0.0, 0.0]
             seconds = 0.0
-            for index, batch in enumerate(group):
-                batch = add_nonspeech(batch, recipe.data.nonspeech, random.numpy)
-                seconds += float(batch.lengths.sum()) / 16_000
-                wanted = encoded_targets(checkpoint, batch.texts, batch.lengths, random.torch, settings.unheard)
-                lower = known.read(batch, accelerator.device) if known else None
+            place = progress.step * accelerator.num_processes + accelerator.process_index
+            pieces = [*group, *(text.batches(place, random.numpy) if text else ())]
+            for index, piece in enumerate(pieces):
+                inputs: dict[str, Any] = {"waveforms": None, "lengths": None}
+                if isinstance(piece, Heard):
+                    samples, inputs["encoded"] = piece.samples, piece.encoded(accelerator.device)
+                else:
+                    piece = add_nonspeech(piece, recipe.data.nonspeech, random.numpy)
+                    samples = piece.lengths
+                    seconds += float(samples.sum()) / 16_000
+                    inputs = {"waveforms": piece.waveforms.to(accelerator.device), "lengths": samples.to(accelerator.device)}
+                    inputs["lower"] = known.read(piece, accelerator.device) if known else None
+                wanted = encoded_targets(checkpoint, piece.texts, samples, random.torch, settings.unheard)
                 # Gradients of all ranks are exchanged once a step, with the last batch.
-                with accelerator.no_sync(wrapped) if index < len(group) - 1 else nullcontext(), accelerator.autocast():
-                    losses = wrapped(
-                        batch.waveforms.to(accelerator.device),
-                        batch.lengths.to(accelerator.device),
-                        moved(wanted, accelerator.device),
-                        random.torch,
-                        lower,
-                    )
-                    accelerator.backward(losses.total / len(group))
+                with accelerator.no_sync(wrapped) if index < len(pieces) - 1 else nullcontext(), accelerator.autocast():
+                    losses = wrapped(targets=moved(wanted, accelerator.device), generator=random.torch, **inputs)
+                    accelerator.backward(losses.total / len(pieces))
                 values = (losses.total, losses.attention, losses.ctc, losses.nonautoregressive)
-                for place, value in enumerate(values):
-                    totals[place] += float(value.detach()) / len(group)
+                for number, value in enumerate(values):
+                    totals[number] += float(value.detach()) / len(pieces)
             norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip))
             # Gradients are averaged over ranks, so all of them come to the same conclusion here.
             finite = math.isfinite(norm)

@@ -146,19 +146,25 @@ class Objective(nn.Module):
 
     def forward(
         self,
-        waveforms: Tensor,
-        lengths: Tensor,
+        waveforms: Tensor | None,
+        lengths: Tensor | None,
         targets: Targets,
         generator: torch.Generator | None = None,
         lower: Lower | None = None,
+        encoded: Encoded | None = None,
     ) -> Losses:
         """Loss of a padded batch of waveforms float32 (batch, samples) with ``lengths`` in samples.
 
         ``generator`` draws SpecAugment's masks; without it, or in evaluation, features are left as they are.
-        ``lower`` is what the encoder's frozen layers say, where it is known already.
+        ``lower`` is what the encoder's frozen layers say, where it is known already; ``encoded`` is what all of it says,
+        without waveforms.
         """
+        if encoded is not None:
+            return self.losses(encoded, targets)
         if lower is not None:
             return self.losses(Encoded(*self.model.encoder.upper(lower.values, lower.lengths, lower.layers)), targets)
+        assert waveforms is not None, "there is nothing to hear"
+        assert lengths is not None
         with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
             features, frames = self.model.features(waveforms, lengths)
             if self.training and self.spec_augment is not None and generator is not None:

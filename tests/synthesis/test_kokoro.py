@@ -95,3 +95,17 @@ def test_mandarin_is_read_by_word_and_latin_by_letter_or_dictionary() -> None:
     assert walk.startswith("ɕi↗ŋ")
     assert phonemes("你好，Python。") == "ni↓xau↓, pˈIθˌɑn."
     assert phonemes("CPU") == "sˈi pˈi jˈu"
+
+
+def test_units_are_sounds_with_what_modifies_them() -> None:
+    pytest.importorskip("misaki.zh")
+    from asr.synthesis.pronunciation import units
+
+    assert units("你好，Python。", "zh") == ("n", "i↓", "x", "a", "u↓", ",", "p", "I", "θ", "ɑ", "n")
+    assert units("她 他", "zh") == ("tʰ", "a→", "|", "tʰ", "a→")
+    assert units("Cats, and dogs!", "en") == ("k", "æ", "t", "s", ",", "æ", "n", "d", "|", "d", "ɔ", "ɡ", "z")
+    # Neither is in the dictionaries as it stands here.
+    assert units("waited cities", "en") == ("w", "A", "t", "ᵻ", "d", "|", "s", "ɪ", "ɾ", "i", "z")
+    assert units("mantelish", "en") is None
+    with pytest.raises(ConfigurationError, match="choose zh or en"):
+        units("bonjour", "fr")
