@@ -40,7 +40,8 @@ def train_text_to_encoder(configuration: root.Recipe, overrides: root.Overrides 
 
     recipe = settings.load(configuration, TextToEncoderRecipe, overrides or [])
     result = train(recipe, lambda message: print(message, file=sys.stderr, flush=True))
-    print(f"{100 * result.explained:.1f} % of the encoder's output explained -> {result.folder}")
+    print(f"{100 * result.explained:.1f} % of the variance of the encoder's output explained", file=sys.stderr)
+    print(result.folder)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -40,9 +40,11 @@ class TextToEncoderConfiguration(StrictModel):
 
     kind: Literal["text_to_encoder"] = "text_to_encoder"
     language: Literal["en", "zh"]
+    encoder: str = Field(description="fingerprint of the encoder that is imitated")
+    positions_per_second: float = Field(50.0, gt=0, description="of this encoder")
     units: tuple[str, ...] = Field(min_length=2, description="silence, then the sounds")
     output: int = Field(ge=1, description="width of the encoder")
-    width: int = Field(384, ge=2)
+    width: int = Field(384, ge=2, multiple_of=2)
     layers: int = Field(6, ge=1)
     kernel: int = Field(17, ge=1, description="positions that a convolution sees, an odd number")
     duration_width: int = Field(192, ge=1)
@@ -52,6 +54,13 @@ class TextToEncoderConfiguration(StrictModel):
     voices: int = Field(1, ge=1, description="utterances whose voices are kept")
     residuals: int = Field(1, ge=1, description="positions of utterances that are kept")
     segments: int = Field(1, ge=1, description="units of these")
+
+    @field_validator("kernel", "duration_kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError(f"{kernel} is even; a convolution sees as much on both sides")
+        return kernel
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ _MODIFIERS = "ʰːˑ̩̯̃→↗↓↘"
 PAUSE, BETWEEN = ",", "|"
 """Units that are no sound: where punctuation asks for a pause, and where one word ends and another begins."""
 _ENDS = {"s": ("ptkfθ", "s", "szʃʒʧʤ", "ᵻz", "z"), "d": ("pkfθsʃʧ", "t", "td", "ᵻd", "d")}
+_SILENT_MARKS = r"\s，、。！？：；（）《》「」“”‘’—…·,.!?:;()\"'-"
+_MANDARIN = re.compile(f"[\u4e00-\u9fffA-Za-z{_SILENT_MARKS}]*\\Z")
+_ENGLISH = re.compile(f"[A-Za-z{_SILENT_MARKS}]*\\Z")
 _PARTS = re.compile(r"[\u4e00-\u9fff]+|[A-Za-z]+|[^\u4e00-\u9fffA-Za-z]+")
 _SPOKEN = re.compile(r"[\u4e00-\u9fff]+\Z")
 
@@ -73,15 +76,16 @@ def units(text: str, language: str) -> tuple[str, ...] | None:
         language: ``zh``, read by ``phonemes``, or ``en``, read by misaki's American dictionaries.
 
     Returns:
-        None where a word is not in the dictionary.
+        None where something would be left out: a word that is not in the dictionary, a number in digits, a sign that is
+        spoken, a letter of another script.
 
     Raises:
         ConfigurationError: the libraries of the extra ``synthesis`` are not installed, or the language has no reader.
     """
     if language == "zh":
-        read: str | None = phonemes(text)
+        read = phonemes(text) if _MANDARIN.match(text) else None
     elif language == "en":
-        read = _english_phonemes(text)
+        read = _english_phonemes(text) if _ENGLISH.match(text) else None
     else:
         raise ConfigurationError(f"language '{language}': there is no pronunciation for it; choose zh or en.")
     return None if read is None else _cut(read)

@@ -12,14 +12,13 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from asr.model.layers import length_mask
 from asr.model.text_to_encoder import padded
 from asr.synthesis.pronunciation import BETWEEN, PAUSE
 
 SILENT = 0
 """Number of silence among the units, and of CTC's blank."""
-# Positions that a sound reaches before and after CTC's peak where nothing is beside it; wider gaps between words are silent.
-_BEFORE, _AFTER, _GAP = 3, 4, 12
+# Seconds that a sound reaches before and after CTC's peak where nothing is beside it; wider gaps between words are silent.
+_BEFORE, _AFTER, _GAP = 0.06, 0.08, 0.24
 _WIDTH, _KERNEL = 256, 5
 _BATCH_POSITIONS = 4000
 _LEARNING_RATE = 1e-3
@@ -63,10 +62,12 @@ class Aligner(nn.Module):
     Args:
         width: of the encoder's output.
         units: number of units, silence (blank) the first.
+        rate: positions in a second.
     """
 
-    def __init__(self, width: int, units: int) -> None:
+    def __init__(self, width: int, units: int, rate: float) -> None:
         super().__init__()
+        self.rate = rate
         self.layers = nn.Sequential(
             nn.Conv1d(width, _WIDTH, _KERNEL, padding=_KERNEL // 2), nn.GELU(), nn.Dropout(0.1), nn.Conv1d(_WIDTH, units, 1)
         )
@@ -130,7 +131,7 @@ class Aligner(nn.Module):
         path, _ = torchaudio.functional.forced_align(log_probabilities, torch.tensor([utterance.sounds], dtype=torch.int32))
         spans = spans_of(path[0].tolist())
         heard = torch.stack([log_probabilities[0, begin:end].exp().mean(dim=0) for begin, end in spans])
-        return durations(spans, utterance, log_probabilities.shape[1]), heard
+        return durations(spans, utterance, log_probabilities.shape[1], self.rate), heard
 
 
 def spans_of(path: Sequence[int]) -> list[tuple[int, int]]:
@@ -146,18 +147,24 @@ def spans_of(path: Sequence[int]) -> list[tuple[int, int]]:
     return spans
 
 
-def durations(spans: Sequence[tuple[int, int]], utterance: Spoken, positions: int) -> Aligned:
-    """Sounds reach to the middle between two of them; where words are far apart, silence is between."""
+def durations(spans: Sequence[tuple[int, int]], utterance: Spoken, positions: int, rate: float) -> Aligned:
+    """Sounds reach to the middle between two of them; where words are far apart, silence is between.
+
+    Args:
+        spans: first position of each sound on CTC's path, and the first after it.
+        positions: of the whole utterance, ``rate`` a second.
+    """
+    before, after, widest = _BEFORE * rate, _AFTER * rate, _GAP * rate
     peaks = [(begin + end) / 2 for begin, end in spans]
     units: list[int] = [SILENT]
-    edges = [0.0, max(peaks[0] - _BEFORE, 0.0)]
+    edges = [0.0, max(peaks[0] - before, 0.0)]
     for index, sound in enumerate(utterance.sounds):
         units.append(sound)
         if index + 1 == len(peaks):
-            edges.append(min(peaks[index] + _AFTER, float(positions)))
-        elif utterance.first[index + 1] and peaks[index + 1] - peaks[index] > _GAP:
+            edges.append(min(peaks[index] + after, float(positions)))
+        elif utterance.first[index + 1] and peaks[index + 1] - peaks[index] > widest:
             units.append(SILENT)
-            edges += [peaks[index] + _AFTER, peaks[index + 1] - _BEFORE]
+            edges += [peaks[index] + after, peaks[index + 1] - before]
         else:
             edges.append((peaks[index] + peaks[index + 1]) / 2)
     units.append(SILENT)
@@ -194,9 +201,3 @@ def batches(lengths: Sequence[int], most: int, generator: random.Random) -> list
         found[-1].append(index)
     generator.shuffle(found)
     return found
-
-
-def masked_mean(values: Tensor, lengths: Tensor) -> Tensor:
-    """Mean over the valid positions of (batch, positions, width)."""
-    mask = length_mask(lengths, values.shape[1])[..., None]
-    return (values * mask).sum(dim=1) / lengths.clamp(min=1)[:, None]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from asr import configuration, pretrained
-from asr.audio.augmentation import AugmentationConfiguration
+from asr.audio.augmentation import AugmentationConfiguration, SpecAugmentConfiguration
 from asr.configuration import StrictModel
 from asr.exceptions import ConfigurationError
 from asr.model.checkpoint import CONFIGURATION
@@ -160,6 +160,12 @@ class SpeechConfiguration(StrictModel):
     maximum_seconds: float = Field(20.0, gt=0)
     workers: int = Field(2, ge=1, description="threads that read and augment audio ahead of use")
     augmentation: AugmentationConfiguration = Field(default_factory=AugmentationConfiguration)  # type: ignore[arg-type]
+
+    @model_validator(mode="after")
+    def _of_waveforms(self) -> SpeechConfiguration:
+        if self.augmentation.spec_augment != SpecAugmentConfiguration():
+            raise ValueError("augmentation.spec_augment hides what the network shall imitate; leave it out")
+        return self
 
 
 class NetworkConfiguration(StrictModel):

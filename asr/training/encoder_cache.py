@@ -49,7 +49,7 @@ class EncoderCache:
             raise TrainingError("training.encoder_cache: encoder.stem is trained; take it out of training.learning_rates.")
         self._model = model
         self.layers = frozen_layers(model)
-        self._folder = folder / _fingerprint(model, self.layers)
+        self._folder = folder / fingerprint(model, self.layers)
         self._folder.mkdir(parents=True, exist_ok=True)
 
     @torch.no_grad()
@@ -91,7 +91,8 @@ def frozen_layers(model: Recognizer) -> int:
     return min(trained, default=len(model.encoder.layers))
 
 
-def _fingerprint(model: Recognizer, layers: int) -> str:
+def fingerprint(model: Recognizer, layers: int) -> str:
+    """Digest of the front end and the encoder up to so many layers: all that decides what they say of a sound."""
     settings = model.configuration
     digest = hashlib.blake2b(digest_size=8)
     digest.update(settings.front_end.model_dump_json().encode() + settings.encoder.model_dump_json().encode())

@@ -38,6 +38,8 @@ from asr.training.optimization import make_optimizer, set_learning_rate
 from asr.training.spoken_text import Heard, SpokenText
 from asr.training.validation import Validation, validate, validation_loader
 
+_READABLE = 0.95
+
 
 @dataclass(frozen=True)
 class Step:
@@ -162,14 +164,21 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
     # The optimiser knows which of the encoder's layers are not trained.
     known = EncoderCache(Path(settings.encoder_cache), model) if settings.encoder_cache else None
     text = SpokenText(recipe.data.text, model, settings.seed, fits_positions) if recipe.data.text else None
+
+    def order(epoch: int) -> str:
+        """What an epoch's batches are, of speech and of text."""
+        return loader.order(epoch) + (text.digest if text else "")
+
     batches = loader.count(0)
     steps_in_all = settings.epochs * math.ceil(batches / settings.accumulation)
 
     progress = Progress(precision=precision)
     messages = [message] if (message := slow_bfloat16(settings.precision, device)) else []
+    if text is not None and text.readable < _READABLE:
+        messages.append(f"of the sentences of data.text, {100 * text.readable:.0f} % can be pronounced; the others are left out.")
     if earlier is not None:
         progress = checkpoints.read_progress(earlier)
-        if progress.batch and progress.order and progress.order != loader.order(progress.epoch):
+        if progress.batch and progress.order and progress.order != order(progress.epoch):
             # Its place would be another one's.
             messages.append(f"the data or their batches are not those of before; epoch {progress.epoch} begins again.")
             progress = replace(progress, batch=0)
@@ -201,6 +210,9 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
     began = saved = time.monotonic()
     for epoch in range(progress.epoch, settings.epochs):
         wrapped.train()
+        if not any(each.requires_grad for each in model.encoder.parameters()):
+            # What is not trained shall say what it says in use: without dropout, and with the statistics that it has.
+            model.encoder.eval()
         skip = progress.batch if epoch == progress.epoch else 0
         batches = loader.count(epoch)
         for first, group in _grouped(loader.epoch(epoch, skip), skip, settings.accumulation):
@@ -235,7 +247,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
                 optimizer.step()
             optimizer.zero_grad()
             spent = base + time.monotonic() - began
-            progress = progress.after_step(recipe.name, finite, epoch, first + len(group), loader.order(epoch), spent)
+            progress = progress.after_step(recipe.name, finite, epoch, first + len(group), order(epoch), spent)
             loss, attention, ctc, masked = totals
             rate = settings.learning_rate * factor
             step = Step(epoch, progress.step, loss, attention, ctc, masked, rate, norm, seconds)

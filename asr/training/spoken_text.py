@@ -8,6 +8,7 @@ durations and voices vary.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr.audio.files import SAMPLE_RATE
 from asr.exceptions import TrainingError
 from asr.model import text_to_encoder
 from asr.model.layers import length_mask
@@ -26,32 +28,32 @@ from asr.model.text_to_encoder import VOICE_NOISE, Sounds, lay_out
 from asr.synthesis.pronunciation import BETWEEN, PAUSE, units
 from asr.training.alignment import SILENT
 from asr.training.configuration import SpokenTextConfiguration
+from asr.training.encoder_cache import fingerprint
 from asr.training.texts import lines
 
-# Positions of silence: before the first sound, between two words, after the last sound.
-_BEFORE, _BETWEEN, _AFTER = (4, 25), (5, 30), (8, 35)
+# Seconds of silence: before the first sound, between two words, after the last sound.
+_BEFORE, _BETWEEN, _AFTER = (0.08, 0.5), (0.1, 0.6), (0.16, 0.7)
 _PAUSES = {PAUSE: 0.7, BETWEEN: 0.05}
 _TEMPO, _JITTER = 0.2, 0.15  # of the logarithm of durations: of a sentence at most, of a sound one standard deviation
 # Least squares find what is likely on the average: nearer to the mean than anything that is said.
 _CONTRAST = (1.1, 1.3)
 _LEAST_RESIDUAL = 0.4  # part of ``residual``
 _NEIGHBOURS = 4  # units that are taken together at most
-_SAMPLES = 320  # of a position
-_POSITIONS_PER_LETTER = {"en": 3.3, "zh": 11.0}
+_SECONDS_PER_LETTER = {"en": 0.066, "zh": 0.22}
+_TRIED = 200  # sentences, before a run begins
 
 
 @dataclass(frozen=True)
 class Heard:
-    """Texts as if they were spoken: what the encoder says of each (batch, positions, width), with lengths int64 (batch,)."""
+    """Texts as if they were spoken: what the encoder says of each (batch, positions, width), with lengths int64 (batch,).
+
+    ``samples`` int64 (batch,) are those of utterances of such lengths, without the silence that is added to them.
+    """
 
     texts: tuple[str, ...]
     values: Tensor
     lengths: Tensor
-
-    @property
-    def samples(self) -> Tensor:
-        """Samples of utterances of such lengths, int64 (batch,)."""
-        return self.lengths * _SAMPLES
+    samples: Tensor
 
     def encoded(self, device: torch.device) -> Encoded:
         """The encoder's output on a device."""
@@ -67,28 +69,41 @@ class SpokenText:
         seed: of the order of the sentences.
         fits: whether a text can be aligned to so many positions and read by the decoder; others are left out.
 
+    Attributes:
+        readable: share of the first sentences that can be pronounced.
+        digest: of all that decides which sentences are in a batch, and how they are heard.
+
     Raises:
-        TrainingError: a text cannot be read or holds nothing, or the network imitates an encoder of another width.
+        TrainingError: a text cannot be read, holds nothing or nothing that can be pronounced, or the network imitates another
+            encoder.
         CheckpointError: the network cannot be read.
+        ConfigurationError: the libraries of the extra ``synthesis`` are not installed.
     """
 
     def __init__(self, settings: SpokenTextConfiguration, model: Recognizer, seed: int, fits: Callable[[int, str], bool]) -> None:
         self.settings = settings
         self._fits = fits
         self.network = text_to_encoder.load(Path(settings.network))
-        if self.network.configuration.output != model.configuration.encoder.width:
-            raise TrainingError(
-                f"{settings.network}: imitates an encoder of width {self.network.configuration.output}, the model's has "
-                f"{model.configuration.encoder.width}; train the network with this model."
-            )
+        encoder = fingerprint(model, len(model.encoder.layers))
+        if self.network.configuration.encoder != encoder:
+            raise TrainingError(f"{settings.network}: imitates another encoder; name this model in the network's recipe.")
         sentences = [line for line in lines([Path(path) for path in settings.sentences]) if line]
         if not sentences:
             raise TrainingError(f"data.text: {', '.join(settings.sentences)} holds no sentence.")
         self._numbers = {unit: number for number, unit in enumerate(self.network.configuration.units)}
         self._language = self.network.configuration.language
-        # Silence that the encoder is given behind each utterance, in positions.
-        self._trailing = model.positions(1.0) - model.positions(1.0 - model.configuration.encoder.trailing_seconds)
+        self._rate = self.network.configuration.positions_per_second
+        self._trailing = model.configuration.encoder.trailing_seconds
+        tried = random.Random(seed).sample(sentences, min(_TRIED, len(sentences)))
+        self.readable = sum(self._pronounced(sentence) is not None for sentence in tried) / len(tried)
+        if not self.readable:
+            raise TrainingError(
+                f"data.text: no sentence of {', '.join(settings.sentences)} can be pronounced in the language of "
+                f"{settings.network}, {self._language}; give text in words, numbers written out."
+            )
         self._batches = self._plan(sentences, seed)
+        content = settings.model_dump_json() + encoder + "\n\n".join("\n".join(batch) for batch in self._batches)
+        self.digest = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
         shares = self.network.confusions.double().numpy().copy()
         np.fill_diagonal(shares, 0.0)
         units_ = self.network.segments[:, 0].tolist()
@@ -102,8 +117,8 @@ class SpokenText:
     def _plan(self, sentences: Sequence[str], seed: int) -> list[list[str]]:
         """Sentences of similar length together, in an order of chance."""
         generator = random.Random(seed)
-        each = _POSITIONS_PER_LETTER[self._language]
-        rest = sum(_BEFORE) / 2 + sum(_AFTER) / 2 + self._trailing
+        each = _SECONDS_PER_LETTER[self._language] * self._rate
+        rest = (sum(_BEFORE) / 2 + sum(_AFTER) / 2 + self._trailing) * self._rate
         found: list[list[str]] = []
         longest = 0.0
         for sentence in sorted(sentences, key=lambda sentence: len(sentence) * generator.uniform(0.9, 1.1)):
@@ -125,7 +140,7 @@ class SpokenText:
     @torch.no_grad()
     def _batch(self, sentences: Sequence[str], generator: np.random.Generator) -> Heard | None:
         """Sentences as they are heard; None where none can be pronounced."""
-        read = [(text, self._sounds(pronounced, generator)) for text in sentences if (pronounced := units(text, self._language))]
+        read = [(text, self._sounds(pronounced, generator)) for text in sentences if (pronounced := self._pronounced(text))]
         if not read:
             return None
         voices = self._voices(len(read), generator)
@@ -133,7 +148,12 @@ class SpokenText:
         spoken = [
             lay_out(sounds, self._durations(sounds, each, generator)) for (_, sounds), each in zip(read, lasting, strict=True)
         ]
-        kept = [row for row, (text, _) in enumerate(read) if self._fits(len(spoken[row].units), text)]
+        most = self.settings.batch_positions
+        kept = [
+            row
+            for row, (text, _) in enumerate(read)
+            if len(spoken[row].units) <= most and self._fits(len(spoken[row].units), text)
+        ]
         if not kept:
             return None
         values, lengths = self.network.speak([spoken[row] for row in kept], voices[kept])
@@ -142,7 +162,15 @@ class SpokenText:
             contrast, part = generator.uniform(*_CONTRAST), self.settings.residual * generator.uniform(_LEAST_RESIDUAL, 1)
             values[row, : len(residual)] = contrast * values[row, : len(residual)] + part * residual
         values = (values * self.network.deviation + self.network.mean) * length_mask(lengths, values.shape[1])[..., None]
-        return Heard(tuple(read[row][0] for row in kept), values, lengths)
+        samples = (lengths / self._rate - self._trailing).clamp(min=0) * SAMPLE_RATE
+        return Heard(tuple(read[row][0] for row in kept), values, lengths, samples.long().clamp(min=1))
+
+    def _pronounced(self, text: str) -> tuple[str, ...] | None:
+        """Units of a sentence; None where one of them, or a sign in it, was not met by the network."""
+        found = units(text, self._language)
+        if not found or any(unit not in _PAUSES and unit not in self._numbers for unit in found):
+            return None
+        return found
 
     def _sounds(self, pronounced: Sequence[str], generator: np.random.Generator) -> list[int]:
         """Units with silence at both ends and at some marks; some are those that they are confused with."""
@@ -152,7 +180,7 @@ class SpokenText:
             if unit in _PAUSES:
                 if generator.random() < _PAUSES[unit]:
                     found.append(SILENT)
-            elif unit in self._numbers:
+            else:
                 number = self._numbers[unit]
                 if generator.random() < rate and self._shares[number].any():
                     number = int(generator.choice(len(self._shares), p=self._shares[number]))
@@ -173,11 +201,13 @@ class SpokenText:
     def _durations(self, sentence: Sequence[int], lasting: Sequence[float], generator: np.random.Generator) -> list[float]:
         tempo = generator.uniform(-_TEMPO, _TEMPO)
         found = [
-            generator.uniform(*_BETWEEN) if unit == SILENT else positions * math.exp(tempo + _JITTER * generator.normal())
+            generator.uniform(*_BETWEEN) * self._rate
+            if unit == SILENT
+            else positions * math.exp(tempo + _JITTER * generator.normal())
             for unit, positions in zip(sentence, lasting, strict=True)
         ]
-        found[0] = generator.uniform(*_BEFORE)
-        found[-1] = generator.uniform(*_AFTER) + self._trailing
+        found[0] = generator.uniform(*_BEFORE) * self._rate
+        found[-1] = (generator.uniform(*_AFTER) + self._trailing) * self._rate
         return found
 
     def _residual(self, sentence: Sequence[int], sounds: Sounds, generator: np.random.Generator) -> Tensor:

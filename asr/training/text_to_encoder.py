@@ -22,12 +22,15 @@ from asr.exceptions import TrainingError
 from asr.model import checkpoint as model_folder
 from asr.model import text_to_encoder as network_folder
 from asr.model.device import choose_device
+from asr.model.layers import length_mask
 from asr.model.precision import choose_for_training
 from asr.model.recognizer import Recognizer
 from asr.model.text_to_encoder import SILENCE, VOICE_NOISE, Sounds, TextToEncoder, TextToEncoderConfiguration, lay_out, padded
 from asr.synthesis.pronunciation import BETWEEN, PAUSE, units
-from asr.training.alignment import Aligned, Aligner, Spoken, batches, confusions, masked_mean, numbered
+from asr.training import checkpoints
+from asr.training.alignment import Aligned, Aligner, Spoken, batches, confusions, numbered
 from asr.training.configuration import TextToEncoderRecipe
+from asr.training.encoder_cache import fingerprint
 
 _HELD_OUT = 0.04
 _MOST_VOICES, _MOST_RESIDUALS = 1000, 180_000  # utterances; positions, an hour
@@ -50,10 +53,10 @@ class Result:
     """What was learned, on utterances that were held out.
 
     Attributes:
-        explained: share of the variance of the encoder's output that the network explains.
+        explained: share of the variance of the encoder's output that the network explains, given another's voice.
         utterances: that were learned from.
         seconds: of speech, all of it.
-        unreadable: utterances left out because a word has no pronunciation, or the sounds do not fit.
+        unreadable: utterances left out because something in their text has no pronunciation, or the sounds do not fit.
         folder: where the network is.
     """
 
@@ -68,7 +71,8 @@ def train(recipe: TextToEncoderRecipe, report: Callable[[str], None] | None = No
     """Train a recipe's network and write its folder.
 
     Raises:
-        TrainingError: the folder holds a network already, or too few utterances can be read.
+        TrainingError: the folder holds a network already or cannot be written to, too few utterances can be read, or the
+            model's encoder is given silence up to a fixed length.
         ConfigurationError, CheckpointError, CorpusError, AudioError: the recipe, the model or the data are not valid.
     """
     report = report or (lambda _: None)
@@ -84,23 +88,31 @@ def train(recipe: TextToEncoderRecipe, report: Callable[[str], None] | None = No
         return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
 
     recognizer = model_folder.load(pretrained.find(recipe.model), device).model
+    rate = positions_per_second(recognizer, f"recipe {recipe.name}: {recipe.model}")
+    checkpoints.write_recipe(recipe, folder)
     spoken, known, seconds, unreadable = _listen(recipe, recognizer, autocast, report)
     random.Random(settings.seed).shuffle(spoken)
-    held_out = max(1, round(_HELD_OUT * len(spoken)))
+    count = max(1, round(_HELD_OUT * len(spoken)))
     if len(spoken) < 2:
-        raise TrainingError(
-            f"recipe {recipe.name}: {len(spoken)} utterances can be read; give speech with {recipe.language} text."
-        )
-
+        raise TrainingError(_too_few(recipe, len(spoken)))
     width = spoken[0].values.shape[1]
-    aligner = Aligner(width, len(known)).to(device)
-    aligner.fit(spoken[held_out:], settings.aligner_steps, settings.seed, autocast, report)
-    aligned = [(each, found) for each in spoken if (found := aligner.align(each)) is not None]
-    heard = [(each.sounds, probabilities) for each, (_, probabilities) in aligned[:held_out]]
+    aligner = Aligner(width, len(known), rate).to(device)
+    aligner.fit(spoken[count:], settings.aligner_steps, settings.seed, autocast, report)
+    # Those that neither the aligner nor the network learns come first.
+    held_out, learned = (
+        [(each, found) for each in part if (found := aligner.align(each)) is not None]
+        for part in (spoken[:count], spoken[count:])
+    )
+    unreadable += len(spoken) - len(held_out) - len(learned)
+    if not held_out or not learned:
+        raise TrainingError(_too_few(recipe, len(held_out) + len(learned)))
+    aligned = held_out + learned
 
     network = TextToEncoder(
         TextToEncoderConfiguration(
             language=recipe.language,
+            encoder=fingerprint(recognizer, len(recognizer.encoder.layers)),
+            positions_per_second=rate,
             units=tuple(known),
             output=width,
             **recipe.network.model_dump(),
@@ -109,12 +121,13 @@ def train(recipe: TextToEncoderRecipe, report: Callable[[str], None] | None = No
     sample = torch.cat([each.values.float() for each, _ in aligned[:400]])
     network.mean.copy_(sample.mean(dim=0))
     network.deviation.copy_(sample.std(dim=0).clamp(min=1e-4))
+    heard = [(each.sounds, probabilities) for each, (_, probabilities) in held_out]
     network.confusions.copy_(confusions(heard, len(known)))
     examples = [_example(each, found, network) for each, (found, _) in aligned]
-    fit(network, examples[held_out:], recipe, autocast, report)
-    explained = _explained(network, examples[:held_out], autocast)
+    fit(network, examples[len(held_out) :], recipe, autocast, report)
+    explained = _explained(network, examples[: len(held_out)], autocast)
     network = remember(network, examples, autocast)
-    result = Result(explained, len(examples) - held_out, seconds, unreadable, folder)
+    result = Result(explained, len(learned), seconds, unreadable, folder)
     network_folder.save(network, folder, _card(recipe, network, result))
     return result
 
@@ -152,27 +165,55 @@ def fit(
     network.eval()
 
 
-def losses(network: TextToEncoder, examples: Sequence[Example], autocast: Callable[[], torch.autocast]) -> tuple[Tensor, Tensor]:
-    """Mean squared error of the encoder's output, and of the logarithm of durations but for the silences at the ends."""
+def losses(
+    network: TextToEncoder,
+    examples: Sequence[Example],
+    autocast: Callable[[], torch.autocast],
+    speakers: Sequence[Example] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Mean squared error of the encoder's output, and of the logarithm of durations but for the silences at the ends.
+
+    Args:
+        speakers: the utterances whose voices are given; those of the examples themselves if left out.
+    """
     device = network.mean.device
     sounds, lengths = (each.to(device) for each in padded([each.sounds.units for each in examples]))
     places = padded([each.sounds.places for each in examples])[0].to(device)
     wanted = padded([each.wanted for each in examples])[0].to(device).float()
     units_, counts = (each.to(device) for each in padded([each.units for each in examples]))
     lasted = padded([each.durations for each in examples])[0].to(device)
+    means = torch.stack([each.wanted.float().mean(dim=0) for each in speakers or examples]).to(device)
     with autocast():
-        voice = network.voice(masked_mean(wanted, lengths))
+        voice = network.voice(means)
         if network.training:
             voice = voice + VOICE_NOISE * torch.randn_like(voice)
         found = network(sounds, places, lengths, voice)
         log_durations = network.log_durations(units_, counts, voice.detach())
-    valid = torch.arange(wanted.shape[1], device=device) < lengths[:, None]
+    valid = length_mask(lengths, wanted.shape[1])
     output = (found.float() - wanted).square()[valid].mean()
-    inner = (torch.arange(units_.shape[1], device=device) < counts[:, None] - 1) & (
-        torch.arange(units_.shape[1], device=device) > 0
-    )
+    inner = length_mask(counts - 1, units_.shape[1])
+    inner[:, 0] = False
     duration = (log_durations.float() - (lasted + 0.5).log()).square()[inner].mean()
     return output, duration
+
+
+def positions_per_second(model: Recognizer, name: str) -> float:
+    """Of a recogniser's encoder.
+
+    Raises:
+        TrainingError: it is given silence up to a fixed length, so that what it says depends on more than the sounds.
+    """
+    if model.configuration.encoder.minimum_seconds:
+        raise TrainingError(
+            f"{name} has encoder.minimum_seconds {model.configuration.encoder.minimum_seconds:g}, and sounds without the silence "
+            "that follows are imitated; fine-tune a model with minimum_seconds: 0 first."
+        )
+    return (model.positions(21.0) - model.positions(1.0)) / 20
+
+
+def _too_few(recipe: TextToEncoderRecipe, count: int) -> str:
+    language = {"en": "English", "zh": "Mandarin"}[recipe.language]
+    return f"recipe {recipe.name}: {count} utterances can be read, which are too few; give speech with {language} text in words."
 
 
 def _listen(
@@ -228,8 +269,8 @@ def _example(utterance: Spoken, aligned: Aligned, network: TextToEncoder) -> Exa
 @torch.no_grad()
 def _explained(network: TextToEncoder, examples: Sequence[Example], autocast: Callable[[], torch.autocast]) -> float:
     errors = variance = 0.0
-    for each in examples:
-        output, _ = losses(network, [each], autocast)
+    for place, each in enumerate(examples):
+        output, _ = losses(network, [each], autocast, [examples[place - 1]])
         errors += float(output) * each.wanted.numel()
         variance += float(each.wanted.float().square().sum())
     return 1 - errors / max(variance, 1e-9)
@@ -274,6 +315,7 @@ def _card(recipe: TextToEncoderRecipe, network: TextToEncoder, result: Result) -
         f"- Learned from {result.utterances:,} of {result.seconds / 3600:.2f} hours of utterances of "
         f"{', '.join(Path(path).name for path in recipe.data.train)}; {result.unreadable:,} could not be read.",
         f"- Parameters: {parameters:,}; units: {len(network.configuration.units) - 1}.",
-        f"- On utterances held out, it explains {100 * result.explained:.1f} % of the variance of the encoder's output.",
+        f"- On utterances held out, it explains {100 * result.explained:.1f} % of the variance of the encoder's output, given",
+        "  another utterance's voice.",
     ]
     return "\n".join(rows) + "\n"

@@ -106,6 +106,11 @@ def test_units_are_sounds_with_what_modifies_them() -> None:
     assert units("Cats, and dogs!", "en") == ("k", "æ", "t", "s", ",", "æ", "n", "d", "|", "d", "ɔ", "ɡ", "z")
     # Neither is in the dictionaries as it stands here.
     assert units("waited cities", "en") == ("w", "A", "t", "ᵻ", "d", "|", "s", "ɪ", "ɾ", "i", "z")
+    # What would be left out is not read at all.
     assert units("mantelish", "en") is None
+    assert units("it cost $5", "en") is None
+    assert units("résumé", "en") is None
+    assert units("2026年", "zh") is None
+    assert units("カラオケ", "zh") is None
     with pytest.raises(ConfigurationError, match="choose zh or en"):
         units("bonjour", "fr")

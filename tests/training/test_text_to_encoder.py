@@ -16,7 +16,7 @@ from asr.model import checkpoint as model_folder
 from asr.model import text_to_encoder as network_folder
 from asr.model.text_to_encoder import TextToEncoder, TextToEncoderConfiguration, lay_out
 from asr.training import checkpoints, loop, spoken_text, text_to_encoder
-from asr.training.alignment import SILENT, Spoken, confusions, durations, numbered, spans_of
+from asr.training.alignment import SILENT, Aligner, Spoken, confusions, durations, numbered, spans_of
 from asr.training.configuration import Recipe, SpokenTextConfiguration, TextToEncoderRecipe
 from asr.training.spoken_text import SpokenText
 from tests.training.conftest import log
@@ -58,7 +58,7 @@ def test_durations_are_the_whole_utterance(data: st.DataObject) -> None:
     first = tuple(data.draw(st.booleans()) for _ in gaps)
     positions = position + data.draw(st.integers(0, 60))
     utterance = Spoken(torch.zeros(positions, 1), tuple(range(1, len(gaps) + 1)), first)
-    aligned = durations(spans, utterance, positions)
+    aligned = durations(spans, utterance, positions, 50.0)
     assert [unit for unit in aligned.units if unit != SILENT] == list(utterance.sounds)
     assert min(aligned.durations) >= 0
     assert sum(aligned.durations) == pytest.approx(positions)
@@ -87,7 +87,9 @@ def test_confusions_are_shares() -> None:
 
 def test_a_sentence_is_the_same_alone_and_beside_longer_ones() -> None:
     torch.manual_seed(0)
-    network = TextToEncoder(TextToEncoderConfiguration(language="en", units=("", "a", "b"), output=6, width=16, layers=2)).eval()
+    network = TextToEncoder(
+        TextToEncoderConfiguration(language="en", encoder="", units=("", "a", "b"), output=6, width=16, layers=2)
+    ).eval()
     sentences = [([0, 1, 2, 0], [2.0, 3.4, 1.2, 5.0]), ([0, 2, 2, 1, 1, 0], [2.0, 9.1, 3.0, 7.0, 4.0, 20.0])]
     voice = network.voice(torch.randn(2, 6))
     both, lengths = network.speak([lay_out(*each) for each in sentences], voice)
@@ -96,6 +98,70 @@ def test_a_sentence_is_the_same_alone_and_beside_longer_ones() -> None:
         alone, _ = network.speak([lay_out(*each)], voice[row : row + 1])
         torch.testing.assert_close(both[row, : int(lengths[row])], alone[0], atol=1e-5, rtol=1e-4)
         assert network.durations([each[0]], voice[row : row + 1])[0] == pytest.approx(lasting[row], abs=1e-4)
+
+
+def sequences(count: int, generator: np.random.Generator) -> list[tuple[list[int], list[float]]]:
+    """Sentences of units 1 to 5, silence around them, with whole durations; equal units are not neighbours."""
+    found = []
+    for _ in range(count):
+        units = [int(generator.integers(1, 6))]
+        while len(units) < 8:
+            unit = int(generator.integers(1, 6))
+            units += [unit] * (unit != units[-1])
+        found.append(([SILENT, *units, SILENT], [float(each) for each in generator.integers(3, 9, size=10)]))
+    return found
+
+
+def plain() -> torch.autocast:
+    return torch.autocast("cpu", enabled=False)
+
+
+def test_sounds_are_found_where_they_are() -> None:
+    torch.manual_seed(0)
+    generator = np.random.default_rng(0)
+    vectors = torch.randn(6, 12)
+    truth = sequences(20, generator)
+    spoken = [
+        Spoken(vectors[lay_out(*each).units] + 0.1 * torch.randn(int(sum(each[1])), 12), tuple(each[0][1:-1]), (True,) * 8)
+        for each in truth
+    ]
+    aligner = Aligner(12, 6, 50.0)
+    aligner.fit(spoken[:15], 150, 0, plain, lambda message: None)
+    for utterance, (units, lengths) in zip(spoken[15:], truth[15:], strict=True):
+        found = aligner.align(utterance)
+        assert found is not None
+        aligned, heard = found
+        middles, place = [], 0.0
+        for unit, length in zip(aligned.units, aligned.durations, strict=True):
+            middles += [place + length / 2] * (unit != SILENT)
+            place += length
+        ends = np.cumsum(lengths)
+        for index, middle in enumerate(middles, start=1):
+            assert ends[index - 1] - 2 <= middle <= ends[index] + 2
+            # What is no silence there is the sound itself.
+            assert (heard[:, 1:].argmax(dim=1) + 1).tolist() == units[1:-1]
+
+
+def test_a_network_learns_what_is_said_of_sounds_and_how_long_they_last() -> None:
+    torch.manual_seed(0)
+    vectors = torch.randn(6, 12)
+    lasting = [6.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    examples = []
+    for units, _ in sequences(60, np.random.default_rng(1)):
+        lengths = [lasting[unit] for unit in units]
+        sounds = lay_out(units, lengths)
+        examples.append(text_to_encoder.Example(sounds, vectors[sounds.units], torch.tensor(units), torch.tensor(lengths)))
+    settings = TextToEncoderConfiguration(
+        language="en", encoder="", units=("", *"abcde"), output=12, width=32, layers=2, kernel=5
+    )
+    network = TextToEncoder(settings)
+    recipe = network_recipe(Path("model"), Path("table"), Path("output"), epochs=25, learning_rate=4e-3, batch_positions=400)
+    text_to_encoder.fit(network, examples[:50], recipe, plain, lambda message: None)
+    errors = [float(text_to_encoder.losses(network, [each], plain, [examples[0]])[0].detach()) for each in examples[50:]]
+    assert max(errors) < 0.1
+    voice = network.voice(examples[0].wanted.mean(dim=0, keepdim=True))
+    for found, unit in zip(network.durations([[0, 1, 5, 2, 0]], voice)[0][1:-1], [1, 5, 2], strict=True):
+        assert found == pytest.approx(lasting[unit], abs=0.5)
 
 
 def network_recipe(model: Path, table: Path, output: Path, **training: Any) -> TextToEncoderRecipe:
@@ -203,6 +269,14 @@ def test_mistakes_are_one_sentence(recipe: Make, tones: Path, tmp_path: Path, tr
     empty.write_text("\n", encoding="utf-8")
     settings = SpokenTextConfiguration(sentences=(str(empty),), network=str(folder))
     with pytest.raises(TrainingError, match="holds no sentence"):
+        SpokenText(settings, recogniser, 0, lambda positions, text: True)
+    strange = tmp_path / "strange.txt"
+    strange.write_text("ädä\nxyz\n", encoding="utf-8")
+    with pytest.raises(TrainingError, match="can be pronounced in the language"):
+        SpokenText(settings.model_copy(update={"sentences": (str(strange),)}), recogniser, 0, lambda positions, text: True)
+    with torch.no_grad():
+        recogniser.encoder.layers[0].feed_forward.expand.weight += 1e-3
+    with pytest.raises(TrainingError, match="imitates another encoder"):
         SpokenText(settings, recogniser, 0, lambda positions, text: True)
     with pytest.raises(Exception, match="encoder that is not trained"):
         recipe("trained", table=tones, initialize=str(model), data__text=settings.model_dump(mode="json"))
