@@ -377,3 +377,17 @@ def test_two_processes_share_uneven_data_and_end_together(
     assert [step["step"] for step in steps] == list(range(1, loader.count(0) + loader.count(1) + 1))
     assert [step["epoch"] for step in steps] == [0] * loader.count(0) + [1] * loader.count(1)
     assert log(run, "validation")[-1]["epoch"] == 1
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_an_encoder_that_is_not_trained_stays_as_it_is(recipe: Make) -> None:
+    # A Conformer's batch normalisation would move its statistics, and train on other values than are used later.
+    parent = checkpoints.last(loop.train(recipe("parent", model__encoder__block="conformer", training__epochs=1)))
+    assert parent is not None
+    before = model_folder.load(parent).model.state_dict()
+    assert any("running_mean" in name for name in before)
+    frozen = {"initialize": str(parent), "training__learning_rates": {"encoder": 0.0}, "training__epochs": 1}
+    after = weights(loop.train(recipe("frozen", **frozen)))
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed
+    assert not any(name.startswith("encoder.") for name in changed)
