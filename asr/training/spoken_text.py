@@ -26,7 +26,7 @@ from asr.model.layers import length_mask
 from asr.model.recognizer import Encoded, Recognizer
 from asr.model.text_to_encoder import VOICE_NOISE, Sounds, lay_out
 from asr.synthesis.pronunciation import BETWEEN, PAUSE, units
-from asr.training.alignment import SILENT
+from asr.training.alignment import SILENT, batches
 from asr.training.configuration import SpokenTextConfiguration
 from asr.training.encoder_cache import fingerprint
 from asr.training.texts import lines
@@ -119,16 +119,8 @@ class SpokenText:
         generator = random.Random(seed)
         each = _SECONDS_PER_LETTER[self._language] * self._rate
         rest = (sum(_BEFORE) / 2 + sum(_AFTER) / 2 + self._trailing) * self._rate
-        found: list[list[str]] = []
-        longest = 0.0
-        for sentence in sorted(sentences, key=lambda sentence: len(sentence) * generator.uniform(0.9, 1.1)):
-            longest = max(longest, each * len(sentence) + rest)
-            if not found or longest * (len(found[-1]) + 1) > self.settings.batch_positions:
-                found.append([])
-                longest = each * len(sentence) + rest
-            found[-1].append(sentence)
-        generator.shuffle(found)
-        return found
+        lengths = [round(each * len(sentence) + rest) for sentence in sentences]
+        return [[sentences[index] for index in batch] for batch in batches(lengths, self.settings.batch_positions, generator)]
 
     def batches(self, step: int, generator: np.random.Generator) -> list[Heard]:
         """The batches of a step; after the last sentence comes the first again, spoken in another way."""
