@@ -59,10 +59,8 @@ def _latin(word: str) -> str:
     if word.lower() in _WORDS:
         return _WORDS[word.lower()]
     if not word.isupper():
-        entry = _english().get(word) or _english().get(word.lower())
-        # Some words are read by their part of speech.
-        found = entry.get("DEFAULT") if isinstance(entry, dict) else entry
-        if isinstance(found, str):
+        found = _default(_english().get(word) or _english().get(word.lower()))
+        if found is not None:
             return found
     return " ".join(LETTERS[letter] for letter in word.upper())
 
@@ -141,7 +139,10 @@ def _english_word(word: str) -> str | None:
 
 
 def _entry(word: str) -> str | None:
-    entry = _english().get(word) or _silver().get(word)
+    return _default(_english().get(word) or _silver().get(word))
+
+
+def _default(entry: Any) -> str | None:
     # Some words are read by their part of speech.
     found = entry.get("DEFAULT") if isinstance(entry, dict) else entry
     return found if isinstance(found, str) else None
