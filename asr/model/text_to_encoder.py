@@ -35,7 +35,26 @@ _LONGEST_SOUND = 25.0  # positions
 _SHORTEST_SOUND = 0.5
 
 
-class TextToEncoderConfiguration(StrictModel):
+class NetworkConfiguration(StrictModel):
+    """Size of a text-to-encoder network."""
+
+    width: int = Field(384, ge=2, multiple_of=2)
+    layers: int = Field(6, ge=1)
+    kernel: int = Field(17, ge=1, description="positions that a convolution sees, an odd number")
+    duration_width: int = Field(192, ge=1)
+    duration_layers: int = Field(3, ge=1)
+    duration_kernel: int = Field(9, ge=1, description="sounds that a convolution sees, an odd number")
+    voice: int = Field(8, ge=1, description="numbers that say whose voice it is")
+
+    @field_validator("kernel", "duration_kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError(f"{kernel} is even; a convolution sees as much on both sides")
+        return kernel
+
+
+class TextToEncoderConfiguration(NetworkConfiguration):
     """The network, as ``config.yaml`` of its folder has it."""
 
     kind: Literal["text_to_encoder"] = "text_to_encoder"
@@ -44,23 +63,9 @@ class TextToEncoderConfiguration(StrictModel):
     positions_per_second: float = Field(50.0, gt=0, description="of this encoder")
     units: tuple[str, ...] = Field(min_length=2, description="silence, then the sounds")
     output: int = Field(ge=1, description="width of the encoder")
-    width: int = Field(384, ge=2, multiple_of=2)
-    layers: int = Field(6, ge=1)
-    kernel: int = Field(17, ge=1, description="positions that a convolution sees, an odd number")
-    duration_width: int = Field(192, ge=1)
-    duration_layers: int = Field(3, ge=1)
-    duration_kernel: int = Field(9, ge=1, description="sounds that a convolution sees, an odd number")
-    voice: int = Field(8, ge=1, description="numbers that say whose voice it is")
     voices: int = Field(1, ge=1, description="utterances whose voices are kept")
     residuals: int = Field(1, ge=1, description="positions of utterances that are kept")
     segments: int = Field(1, ge=1, description="units of these")
-
-    @field_validator("kernel", "duration_kernel")
-    @classmethod
-    def _odd(cls, kernel: int) -> int:
-        if kernel % 2 == 0:
-            raise ValueError(f"{kernel} is even; a convolution sees as much on both sides")
-        return kernel
 
 
 @dataclass(frozen=True)

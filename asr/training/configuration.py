@@ -15,6 +15,7 @@ from asr.model.checkpoint import CONFIGURATION
 from asr.model.configuration import ModelConfiguration
 from asr.model.language_model import LanguageModelConfiguration
 from asr.model.punctuation import PunctuationConfiguration
+from asr.model.text_to_encoder import NetworkConfiguration
 
 # One path may stand without brackets.
 Paths = Annotated[tuple[str, ...], BeforeValidator(lambda paths: (paths,) if isinstance(paths, str) else paths)]
@@ -166,21 +167,6 @@ class SpeechConfiguration(StrictModel):
         if self.augmentation.spec_augment != SpecAugmentConfiguration():
             raise ValueError("augmentation.spec_augment hides what the network shall imitate; leave it out")
         return self
-
-
-class NetworkConfiguration(StrictModel):
-    """Size of a text-to-encoder network."""
-
-    width: int = Field(384, ge=2, multiple_of=2)
-    layers: int = Field(6, ge=1)
-    kernel: int = Field(17, ge=1, description="positions that a convolution sees, an odd number")
-
-    @field_validator("kernel")
-    @classmethod
-    def _odd(cls, kernel: int) -> int:
-        if kernel % 2 == 0:
-            raise ValueError(f"{kernel} is even; a convolution sees as much on both sides")
-        return kernel
 
 
 class NetworkTrainingConfiguration(StrictModel):
