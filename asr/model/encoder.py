@@ -94,6 +94,12 @@ class TransformerBlock(nn.Module):
         hidden = self.self_attention_residual(inputs, partial(attend_to_itself, self.self_attention, attend, weights), valid)
         return cast(Tensor, self.feed_forward_residual(hidden, self.feed_forward, valid))
 
+    def add_nothing(self) -> None:
+        """Let a new layer on trained ones leave what they say as it is at first; with norms after the sub-layers it cannot."""
+        for last in (self.self_attention.output, self.feed_forward.contract):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
 
 class ConvolutionModule(nn.Module):
     """Conformer's convolution: gated point-wise, depth-wise, norm, swish, point-wise (Gulati et al. 2020, figure 2)."""

@@ -17,6 +17,7 @@ from asr.exceptions import TrainingError
 from asr.model import checkpoint as model_folder
 from asr.model.checkpoint import Checkpoint
 from asr.model.configuration import ModelConfiguration
+from asr.model.encoder import TransformerBlock
 from asr.model.recognizer import Recognizer
 from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer
 from asr.training.configuration import Recipe
@@ -59,6 +60,9 @@ def build(recipe: Recipe, cuts: CutSet, earlier: Path | None) -> Checkpoint:
         vocabulary = CharacterTokenizer.build(texts, configuration.tokenizer)
     configuration = may_be_empty(configuration, vocabulary.stop, recipe)
     model = Recognizer(configuration, len(vocabulary))
+    for layer in model.encoder.layers[len(parent.model.encoder.layers) :]:
+        if isinstance(layer, TransformerBlock):
+            layer.add_nothing()
     weights = renamed(parent.model.state_dict(), recipe.initialize_parts)
     own = model.state_dict()
     if other:

@@ -44,7 +44,9 @@ class DataConfiguration(StrictModel):
     workers: int = Field(2, ge=1, description="threads that read and augment audio ahead of use")
     nonspeech: float = Field(0.0, ge=0, le=0.5, description="share of utterances that are silence or noise without text")
     augmentation: AugmentationConfiguration = Field(default_factory=AugmentationConfiguration)  # type: ignore[arg-type]
-    text: SpokenTextConfiguration | None = Field(None, description="beside the speech; needs an encoder that is not trained")
+    text: SpokenTextConfiguration | None = Field(
+        None, description="beside the speech; needs an encoder whose imitated layers are not trained, as encoder_cache does"
+    )
 
 
 class OptimizationConfiguration(StrictModel):
@@ -122,10 +124,8 @@ class Recipe(StrictModel):
             )
         if self.initialize_parts and parent is None:
             raise ValueError("initialize_parts needs the checkpoint folder that the parts are of; set initialize")
-        if self.data.text is not None:
-            rates = self.training.learning_rates
-            if any(rates.get(prefix) != 0 for prefix in ["encoder", *(key for key in rates if key.startswith("encoder."))]):
-                raise ValueError("data.text needs an encoder that is not trained; set learning_rates.encoder: 0 and no part's")
+        if self.data.text is not None and self.training.learning_rates.get("encoder") != 0:
+            raise ValueError("data.text needs an encoder that is not trained; set learning_rates.encoder: 0")
         if self.training.encoder_cache is not None:
             if self.training.learning_rates.get("encoder") != 0:
                 raise ValueError("training.encoder_cache needs an encoder that is not trained; set learning_rates.encoder: 0")
@@ -186,6 +186,7 @@ class TextToEncoderRecipe(StrictModel):
     name: str
     output: str = Field(description="folder of the network")
     model: str = Field(description="recogniser whose encoder is imitated, a checkpoint folder or embedded")
+    layers: int | None = Field(None, ge=1, description="how many of the encoder's layers, from the features up; all if left out")
     language: Literal["en", "zh"]
     data: SpeechConfiguration
     network: NetworkConfiguration = Field(default_factory=NetworkConfiguration)  # type: ignore[arg-type]

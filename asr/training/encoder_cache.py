@@ -32,6 +32,10 @@ class Lower:
     lengths: Tensor
     layers: int
 
+    def to(self, device: torch.device) -> Lower:
+        """The same on another device."""
+        return Lower(self.values.to(device), self.lengths.to(device), self.layers)
+
 
 class EncoderCache:
     """A folder of what an encoder's lower layers say of utterances, in float16, by id; another encoder's are never read.
@@ -95,7 +99,9 @@ def fingerprint(model: Recognizer, layers: int) -> str:
     """Digest of the front end and the encoder up to so many layers: all that decides what they say of a sound."""
     settings = model.configuration
     digest = hashlib.blake2b(digest_size=8)
-    digest.update(settings.front_end.model_dump_json().encode() + settings.encoder.model_dump_json().encode())
+    # How many layers there are above them, and what is dropped in training, changes nothing.
+    encoder = settings.encoder.model_dump_json(exclude={"layers", "dropout"})
+    digest.update(settings.front_end.model_dump_json().encode() + encoder.encode())
     digest.update(str(layers).encode())
     for part in (model.front_end, model.encoder.stem, model.encoder.layers[:layers]):
         for name, value in part.state_dict().items():

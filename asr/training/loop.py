@@ -225,7 +225,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
             for index, piece in enumerate(pieces):
                 inputs: dict[str, Any] = {"waveforms": None, "lengths": None}
                 if isinstance(piece, Heard):
-                    samples, inputs["encoded"] = piece.samples, piece.encoded(accelerator.device)
+                    samples, inputs["lower"] = piece.samples, piece.lower.to(accelerator.device)
                 else:
                     piece = add_nonspeech(piece, recipe.data.nonspeech, random.numpy)
                     samples = piece.lengths

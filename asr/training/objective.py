@@ -151,16 +151,12 @@ class Objective(nn.Module):
         targets: Targets,
         generator: torch.Generator | None = None,
         lower: Lower | None = None,
-        encoded: Encoded | None = None,
     ) -> Losses:
         """Loss of a padded batch of waveforms float32 (batch, samples) with ``lengths`` in samples.
 
         ``generator`` draws SpecAugment's masks; without it, or in evaluation, features are left as they are.
-        ``lower`` is what the encoder's frozen layers say, where it is known already; ``encoded`` is what all of it says,
-        without waveforms.
+        ``lower`` is what the encoder's frozen layers say, where it is known already; nothing else is heard then.
         """
-        if encoded is not None:
-            return self.losses(encoded, targets)
         if lower is not None:
             return self.losses(Encoded(*self.model.encoder.upper(lower.values, lower.lengths, lower.layers)), targets)
         assert waveforms is not None, "there is nothing to hear"

@@ -23,12 +23,12 @@ from asr.audio.files import SAMPLE_RATE
 from asr.exceptions import TrainingError
 from asr.model import text_to_encoder
 from asr.model.layers import length_mask
-from asr.model.recognizer import Encoded, Recognizer
+from asr.model.recognizer import Recognizer
 from asr.model.text_to_encoder import VOICE_NOISE, Sounds, lay_out
 from asr.synthesis.pronunciation import BETWEEN, PAUSE, units
 from asr.training.alignment import SILENT, batches
 from asr.training.configuration import SpokenTextConfiguration
-from asr.training.encoder_cache import fingerprint
+from asr.training.encoder_cache import Lower, fingerprint, frozen_layers
 from asr.training.texts import lines
 
 # Seconds of silence: before the first sound, between two words, after the last sound.
@@ -45,19 +45,14 @@ _TRIED = 200  # sentences, before a run begins
 
 @dataclass(frozen=True)
 class Heard:
-    """Texts as if they were spoken: what the encoder says of each (batch, positions, width), with lengths int64 (batch,).
+    """Texts as if they were spoken: what the encoder's lower layers say of each.
 
     ``samples`` int64 (batch,) are those of utterances of such lengths, without the silence that is added to them.
     """
 
     texts: tuple[str, ...]
-    values: Tensor
-    lengths: Tensor
+    lower: Lower
     samples: Tensor
-
-    def encoded(self, device: torch.device) -> Encoded:
-        """The encoder's output on a device."""
-        return Encoded(self.values.to(device), self.lengths.to(device))
 
 
 class SpokenText:
@@ -75,7 +70,7 @@ class SpokenText:
 
     Raises:
         TrainingError: a text cannot be read, holds nothing or nothing that can be pronounced, or the network imitates another
-            encoder.
+            encoder or layers that are trained.
         CheckpointError: the network cannot be read.
         ConfigurationError: the libraries of the extra ``synthesis`` are not installed.
     """
@@ -84,7 +79,14 @@ class SpokenText:
         self.settings = settings
         self._fits = fits
         self.network = text_to_encoder.load(Path(settings.network))
-        encoder = fingerprint(model, len(model.encoder.layers))
+        self._layers = self.network.configuration.encoder_layers
+        frozen = frozen_layers(model)
+        if self._layers > frozen:
+            raise TrainingError(
+                f"{settings.network}: imitates {self._layers} layers of the encoder, of which {frozen} are not trained; set "
+                "training.learning_rates of the others to 0, or name a network of fewer layers."
+            )
+        encoder = fingerprint(model, self._layers)
         if self.network.configuration.encoder != encoder:
             raise TrainingError(f"{settings.network}: imitates another encoder; name this model in the network's recipe.")
         sentences = [line for line in lines([Path(path) for path in settings.sentences]) if line]
@@ -155,7 +157,7 @@ class SpokenText:
             values[row, : len(residual)] = contrast * values[row, : len(residual)] + part * residual
         values = (values * self.network.deviation + self.network.mean) * length_mask(lengths, values.shape[1])[..., None]
         samples = (lengths / self._rate - self._trailing).clamp(min=0) * SAMPLE_RATE
-        return Heard(tuple(read[row][0] for row in kept), values, lengths, samples.long().clamp(min=1))
+        return Heard(tuple(read[row][0] for row in kept), Lower(values, lengths, self._layers), samples.long().clamp(min=1))
 
     def _pronounced(self, text: str) -> tuple[str, ...] | None:
         """Units of a sentence; None where one of them, or a sign in it, was not met by the network."""

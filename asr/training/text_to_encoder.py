@@ -72,7 +72,7 @@ def train(recipe: TextToEncoderRecipe, report: Callable[[str], None] | None = No
 
     Raises:
         TrainingError: the folder holds a network already or cannot be written to, too few utterances can be read, or the
-            model's encoder is given silence up to a fixed length.
+            model's encoder has fewer layers or is given silence up to a fixed length.
         ConfigurationError, CheckpointError, CorpusError, AudioError: the recipe, the model or the data are not valid.
     """
     report = report or (lambda _: None)
@@ -89,8 +89,14 @@ def train(recipe: TextToEncoderRecipe, report: Callable[[str], None] | None = No
 
     recognizer = model_folder.load(pretrained.find(recipe.model), device).model
     rate = positions_per_second(recognizer, f"recipe {recipe.name}: {recipe.model}")
+    there = len(recognizer.encoder.layers)
+    layers = there if recipe.layers is None else recipe.layers
+    if layers > there:
+        raise TrainingError(
+            f"recipe {recipe.name}: layers is {layers}, but the encoder of {recipe.model} has {there}; set it to at most that."
+        )
     checkpoints.write_recipe(recipe, folder)
-    spoken, known, seconds, unreadable = _listen(recipe, recognizer, autocast, report)
+    spoken, known, seconds, unreadable = _listen(recipe, recognizer, layers, autocast, report)
     random.Random(settings.seed).shuffle(spoken)
     count = max(1, round(_HELD_OUT * len(spoken)))
     if len(spoken) < 2:
@@ -111,7 +117,8 @@ def train(recipe: TextToEncoderRecipe, report: Callable[[str], None] | None = No
     network = TextToEncoder(
         TextToEncoderConfiguration(
             language=recipe.language,
-            encoder=fingerprint(recognizer, len(recognizer.encoder.layers)),
+            encoder=fingerprint(recognizer, layers),
+            encoder_layers=layers,
             positions_per_second=rate,
             units=tuple(known),
             output=width,
@@ -217,7 +224,11 @@ def _too_few(recipe: TextToEncoderRecipe, count: int) -> str:
 
 
 def _listen(
-    recipe: TextToEncoderRecipe, recognizer: Recognizer, autocast: Callable[[], torch.autocast], report: Callable[[str], None]
+    recipe: TextToEncoderRecipe,
+    recognizer: Recognizer,
+    layers: int,
+    autocast: Callable[[], torch.autocast],
+    report: Callable[[str], None],
 ) -> tuple[list[Spoken], dict[str, int], float, int]:
     """Utterances with what the encoder says of them, all units by number, seconds, and how many could not be read."""
     device = next(recognizer.parameters()).device
@@ -240,8 +251,9 @@ def _listen(
         if not kept:
             continue
         with torch.inference_mode(), autocast():
-            encoded = recognizer.encode(batch.waveforms[kept].to(device), batch.lengths[kept].to(device))
-        for row, values, length in zip(kept, encoded.values, encoded.lengths.tolist(), strict=True):
+            features = recognizer.features(batch.waveforms[kept].to(device), batch.lengths[kept].to(device))
+            hidden, lengths = recognizer.encoder.lower(*features, layers)
+        for row, values, length in zip(kept, hidden, lengths.tolist(), strict=True):
             read.append((values[:length].bfloat16().cpu().clone(), pronounced[row] or ()))
         seconds += float(batch.lengths[kept].sum()) / 16_000
         if count % 50 == 0:
@@ -311,7 +323,8 @@ def _card(recipe: TextToEncoderRecipe, network: TextToEncoder, result: Result) -
     rows = [
         f"# {recipe.name}: text to encoder",
         "",
-        f"- What the encoder of {Path(recipe.model).name} says of sounds ({recipe.language}); for `data.text` of `asr train`.",
+        f"- What {network.configuration.encoder_layers} layers of the encoder of {Path(recipe.model).name} say of sounds "
+        f"({recipe.language}); for `data.text` of `asr train`.",
         f"- Learned from {result.utterances:,} of {result.seconds / 3600:.2f} hours of utterances of "
         f"{', '.join(Path(path).name for path in recipe.data.train)}; {result.unreadable:,} could not be read.",
         f"- Parameters: {parameters:,}; units: {len(network.configuration.units) - 1}.",

@@ -391,3 +391,28 @@ def test_an_encoder_that_is_not_trained_stays_as_it_is(recipe: Make) -> None:
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert changed
     assert not any(name.startswith("encoder.") for name in changed)
+
+
+def test_new_layers_on_a_trained_encoder_add_nothing_at_first(recipe: Make, tones: Path) -> None:
+    cuts = manifests.load_all([str(tones)])
+    folder = checkpoints.last(loop.train(recipe("parent", training__epochs=1)))
+    assert folder is not None
+    parent = model_folder.load(folder).model.eval()
+    layers = len(parent.encoder.layers)
+    child = build(recipe("child", initialize=str(folder), model__encoder__layers=layers + 2), cuts, None).model.eval()
+    assert len(child.encoder.layers) == layers + 2
+    waveforms, lengths = torch.randn(2, 16_000), torch.tensor([16_000, 9_000])
+    torch.testing.assert_close(child.encode(waveforms, lengths).values, parent.encode(waveforms, lengths).values)
+    again = build(
+        recipe(
+            "again",
+            initialize=str(folder),
+            model__encoder__layers=layers + 1,
+            initialize_parts={f"encoder.layers.{layers}": "encoder.layers.0"},
+        ),
+        cuts,
+        None,
+    ).model
+    last = again.encoder.layers[layers].state_dict()
+    for name, value in parent.encoder.layers[0].state_dict().items():
+        assert torch.equal(last[name], value)

@@ -88,7 +88,9 @@ def test_confusions_are_shares() -> None:
 def test_a_sentence_is_the_same_alone_and_beside_longer_ones() -> None:
     torch.manual_seed(0)
     network = TextToEncoder(
-        TextToEncoderConfiguration(language="en", encoder="", units=("", "a", "b"), output=6, width=16, layers=2)
+        TextToEncoderConfiguration(
+            language="en", encoder="", encoder_layers=1, units=("", "a", "b"), output=6, width=16, layers=2
+        )
     ).eval()
     sentences = [([0, 1, 2, 0], [2.0, 3.4, 1.2, 5.0]), ([0, 2, 2, 1, 1, 0], [2.0, 9.1, 3.0, 7.0, 4.0, 20.0])]
     voice = network.voice(torch.randn(2, 6))
@@ -152,7 +154,7 @@ def test_a_network_learns_what_is_said_of_sounds_and_how_long_they_last() -> Non
         sounds = lay_out(units, lengths)
         examples.append(text_to_encoder.Example(sounds, vectors[sounds.units], torch.tensor(units), torch.tensor(lengths)))
     settings = TextToEncoderConfiguration(
-        language="en", encoder="", units=("", *"abcde"), output=12, width=32, layers=2, kernel=5
+        language="en", encoder="", encoder_layers=1, units=("", *"abcde"), output=12, width=32, layers=2, kernel=5
     )
     network = TextToEncoder(settings)
     recipe = network_recipe(Path("model"), Path("table"), Path("output"), epochs=25, learning_rate=4e-3, batch_positions=400)
@@ -199,6 +201,7 @@ def test_a_network_says_what_the_encoder_says_and_decoders_learn_from_it(
     assert network.segments[-1, 2] == len(network.residuals)
     assert torch.equal(network.segments[1:, 1], network.segments[:-1, 2])
     recogniser = model_folder.load(model).model
+    recogniser.encoder.requires_grad_(False)
     sentences = tmp_path / "sentences.txt"
     sentences.write_text("abc de\nädä\nbad cab\ndeaf ace\n", encoding="utf-8")
     settings = SpokenTextConfiguration(sentences=(str(sentences),), network=str(folder), batches=2, batch_positions=400)
@@ -212,9 +215,9 @@ def test_a_network_says_what_the_encoder_says_and_decoders_learn_from_it(
     assert "ädä" not in texts
     assert "deaf ace" not in texts
     for one, other in zip(heard, again, strict=True):
-        torch.testing.assert_close(one.values, other.values)
-        assert one.values.shape[2] == recogniser.configuration.encoder.width
-        for row, length in zip(one.values, one.lengths.tolist(), strict=True):
+        torch.testing.assert_close(one.lower.values, other.lower.values)
+        assert one.lower.values.shape[2] == recogniser.configuration.encoder.width
+        for row, length in zip(one.lower.values, one.lower.lengths.tolist(), strict=True):
             assert not row[length:].any()
             assert row[:length].isfinite().all()
 
@@ -265,6 +268,7 @@ def test_mistakes_are_one_sentence(recipe: Make, tones: Path, tmp_path: Path, tr
     with pytest.raises(CheckpointError, match="text-to-encoder network"):
         model_folder.load(folder)
     recogniser = model_folder.load(model).model
+    recogniser.encoder.requires_grad_(False)
     empty = tmp_path / "empty.txt"
     empty.write_text("\n", encoding="utf-8")
     settings = SpokenTextConfiguration(sentences=(str(empty),), network=str(folder))
@@ -280,3 +284,34 @@ def test_mistakes_are_one_sentence(recipe: Make, tones: Path, tmp_path: Path, tr
         SpokenText(settings, recogniser, 0, lambda positions, text: True)
     with pytest.raises(Exception, match="encoder that is not trained"):
         recipe("trained", table=tones, initialize=str(model), data__text=settings.model_dump(mode="json"))
+
+
+@pytest.mark.usefixtures("without_pictures", "_spelt")
+def test_layers_above_those_that_are_imitated_learn_from_text(recipe: Make, tones: Path, tmp_path: Path) -> None:
+    model = checkpoints.last(loop.train(recipe("parent", table=tones, training__epochs=1, model__encoder__layers=2)))
+    assert model is not None
+    parent = model_folder.load(model).model
+    lower = text_to_encoder.train(network_recipe(model, tones, tmp_path / "lower", epochs=2).model_copy(update={"layers": 1}))
+    assert network_folder.load(lower.folder).configuration.encoder_layers == 1
+    with pytest.raises(TrainingError, match="has 2"):
+        text_to_encoder.train(network_recipe(model, tones, tmp_path / "none").model_copy(update={"layers": 3}))
+    sentences = tmp_path / "sentences.txt"
+    sentences.write_text("abc de\nbad cab\n", encoding="utf-8")
+    changes: dict[str, Any] = {
+        "initialize": str(model),
+        # A layer that the parent has not.
+        "model__encoder__layers": 3,
+        "training__epochs": 1,
+        "training__learning_rates": {"encoder": 0.0, **{f"encoder.layers.{layer}": 1.0 for layer in (1, 2)}},
+        "data__text": {"sentences": [str(sentences)], "network": str(lower.folder)},
+    }
+    found = checkpoints.last(loop.train(recipe("upper", table=tones, **changes)))
+    assert found is not None
+    before, after = parent.state_dict(), model_folder.load(found).model.state_dict()
+    changed = {name for name, value in after.items() if name not in before or not torch.equal(value, before[name])}
+    assert any(name.startswith("encoder.layers.2.") for name in changed)
+    assert any(name.startswith("encoder.layers.1.") for name in changed)
+    assert not any(name.startswith(("encoder.stem.", "encoder.layers.0.")) for name in changed)
+    changes["training__learning_rates"]["encoder.layers.0"] = 1.0
+    with pytest.raises(TrainingError, match="imitates 1 layers of the encoder, of which 0 are not trained"):
+        loop.train(recipe("trained", table=tones, **changes))
