@@ -124,8 +124,9 @@ def decode(
             )
             found = beam_search(model, tokenizer, encoded, sample_lengths, beam, prompt, scorers, heard)
     hypotheses = _joined([several[:n_best] for several in found])
-    if hearings:
-        # A decoder that stops at once has not heard what CTC is sure of.
+    settings = model.decoder.configuration if model.decoder is not None else None
+    if hearings and settings is not None and settings.no_speech_threshold is None:
+        # A decoder that stops at once has not heard what CTC is sure of; one with a threshold was asked, and knows it better.
         for number, (hypothesis, hearing) in enumerate(zip(hypotheses, hearings, strict=True)):
             if not hypothesis.text and hearing.has_speech():
                 hypotheses[number] = hearing.best

@@ -123,3 +123,8 @@ def test_nothing_of_the_decoder_is_what_ctc_is_sure_of() -> None:
         found = decode(model, toy.TOKENIZER, encoded, [32000] * 2, options)
         assert [each.text for each in found] == [each.text for each in best_paths]
         assert all(each.text for each in found)
+        # One that says from which probability on nothing was said has been asked.
+        settings = model.decoder.configuration
+        model.decoder.configuration = settings.model_copy(update={"no_speech_threshold": 0.5})
+        assert not any(each.text for each in decode(model, toy.TOKENIZER, encoded, [32000] * 2, options))
+        model.decoder.configuration = settings
