@@ -95,21 +95,23 @@ def test_decoders(request: pytest.FixtureRequest) -> None:
             cells += [f"{spent[size] + encoding[size]:.4f}" if size in spent else "" for size in (1, 16)]
             lines.append(f"| {' | '.join(cells)} |")
             print(lines[-1], flush=True)
-        lines += ["", _at_length(model, tokenizer, encoded[1], 200)]
+        lines += ["", _at_length(model, tokenizer, encoded[1], 200, variants)]
     table = "\n".join(lines)
     print(f"{len(cuts)} utterances, {seconds / 3600:.2f} hours\n{table}")
     if report is not None:
         Path(report).write_text(table + "\n")
 
 
-def _at_length(model: object, tokenizer: object, encoded: list[Encoded], wanted: int) -> str:
+def _at_length(
+    model: object, tokenizer: object, encoded: list[Encoded], wanted: int, variants: dict[str, DecodingOptions]
+) -> str:
     """Time of one utterance whose text is about so long, whatever it says: the median of five."""
     from statistics import median
 
     times = {}
     near, best = None, 10**9
     options = {
-        name: VARIANTS[name] for name in VARIANTS if "autoregressive" in name and "best" not in name and "beam" not in name
+        name: each for name, each in variants.items() if "autoregressive" in name and "best" not in name and "beam" not in name
     }
     for each in encoded:
         count_ = abs(len(decode(model, tokenizer, each, [int(each.lengths[0]) * 320], DecodingOptions("ctc"))[0].tokens) - wanted)
