@@ -59,7 +59,7 @@ class TextToEncoderConfiguration(NetworkConfiguration):
 
     kind: Literal["text_to_encoder"] = "text_to_encoder"
     language: Literal["en", "zh"]
-    encoder: str = Field(description="fingerprint of the encoder that is imitated, up to ``layers``")
+    encoder: str = Field(description="fingerprint of the encoder that is imitated, up to ``encoder_layers``")
     encoder_layers: int = Field(ge=1, description="how many layers of it are imitated, from the features up")
     positions_per_second: float = Field(50.0, gt=0, description="of this encoder")
     units: tuple[str, ...] = Field(min_length=2, description="silence, then the sounds")
