@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import soundfile
 from lhotse import CutSet
+from torch import Tensor
 
 from asr import configuration
 from asr.corpora import librispeech, manifests
-from asr.training import curves, text
+from asr.model import checkpoint as model_folder
+from asr.training import checkpoints, curves, text
 from asr.training.configuration import Recipe
 
 MODEL: dict[str, Any] = {
@@ -102,6 +104,13 @@ def values(name: str, output: Path, table: Path) -> dict[str, Any]:
             "warmup_steps": 2,
         },
     }
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    """Those of a run's last checkpoint."""
+    last = checkpoints.last(run)
+    assert last is not None
+    return model_folder.load(last).model.state_dict()
 
 
 def log(run: Path, kind: str) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from asr.training.objective import Losses, Objective
 from asr.training.schedule import inverse_square_root
 from asr.training.validation import Validation
 from tests.conftest import ROOT
-from tests.training.conftest import log, write_tones
+from tests.training.conftest import log, weights, write_tones
 
 Make = Callable[..., Recipe]
 
@@ -83,12 +83,6 @@ def interrupted(recipe: Recipe, path: Path, place: str, number: int) -> None:
     arguments = [sys.executable, "-c", INTERRUPTED, str(path), place, str(number)]
     ended = subprocess.run(arguments, cwd=ROOT, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
-
-
-def weights(run: Path) -> dict[str, Tensor]:
-    last = checkpoints.last(run)
-    assert last is not None
-    return model_folder.load(last).model.state_dict()
 
 
 def without_times(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -271,15 +265,6 @@ def test_texts_that_do_not_fit_are_left_out(recipe: Make, tmp_path: Path) -> Non
         loop.train(recipe(table=table))
 
 
-def test_fine_tuning_starts_from_the_parent_and_leaves_frozen_parts(recipe: Make) -> None:
-    parent = checkpoints.last(loop.train(recipe("parent", training__epochs=1)))
-    assert parent is not None
-    child = recipe("child", initialize=str(parent), training__epochs=1, training__learning_rates={"encoder": 0.0})
-    before, after = model_folder.load(parent).model.state_dict(), weights(loop.train(child))
-    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {"decoder", "ctc"}
-
-
 @pytest.mark.parametrize("trained", [(), ("encoder.layers.1", "encoder.norm")])
 def test_what_frozen_layers_say_is_read_and_changes_no_loss(recipe: Make, tmp_path: Path, trained: tuple[str, ...]) -> None:
     def losses(name: str, **changes: Any) -> list[float]:
@@ -299,26 +284,6 @@ def test_what_frozen_layers_say_is_read_and_changes_no_loss(recipe: Make, tmp_pa
     assert len(list(cache.rglob("*.npy"))) == 8
     # Not to the last digit: it is kept in half precision.
     assert losses("reading", training__encoder_cache=str(cache)) == pytest.approx(computed, rel=2e-3)
-
-
-@pytest.mark.parametrize("nonspeech", [0.0, 0.1])
-def test_what_hears_silence_in_training_may_end_its_text_at_once(recipe: Make, nonspeech: float) -> None:
-    """Whisper's search forbids it."""
-    parent = checkpoints.last(loop.train(recipe("parent", training__epochs=1)))
-    assert parent is not None
-    config = parent / model_folder.CONFIGURATION
-    stop = model_folder.load(parent).tokenizer.stop
-    text = config.read_text()
-    assert "suppressed_at_start: []" in text
-    config.write_text(text.replace("suppressed_at_start: []", f"suppressed_at_start: [{stop}, {stop + 1}]"))
-    settings = recipe("child", initialize=str(parent), training__epochs=1, data__nonspeech=nonspeech)
-    loop.train(settings)
-    again = recipe("child", initialize=str(parent), training__epochs=2, data__nonspeech=nonspeech)
-    found = checkpoints.last(loop.train(again, resume=True))
-    assert found is not None
-    decoder = model_folder.load(found).model.configuration.decoder
-    assert decoder is not None
-    assert decoder.suppressed_at_start == ((stop + 1,) if nonspeech else (stop, stop + 1))
 
 
 @pytest.mark.timeout(1500)  # as in tests/test_round.py
@@ -391,28 +356,3 @@ def test_an_encoder_that_is_not_trained_stays_as_it_is(recipe: Make) -> None:
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert changed
     assert not any(name.startswith("encoder.") for name in changed)
-
-
-def test_new_layers_on_a_trained_encoder_add_nothing_at_first(recipe: Make, tones: Path) -> None:
-    cuts = manifests.load_all([str(tones)])
-    folder = checkpoints.last(loop.train(recipe("parent", training__epochs=1)))
-    assert folder is not None
-    parent = model_folder.load(folder).model.eval()
-    layers = len(parent.encoder.layers)
-    child = build(recipe("child", initialize=str(folder), model__encoder__layers=layers + 2), cuts, None).model.eval()
-    assert len(child.encoder.layers) == layers + 2
-    waveforms, lengths = torch.randn(2, 16_000), torch.tensor([16_000, 9_000])
-    torch.testing.assert_close(child.encode(waveforms, lengths).values, parent.encode(waveforms, lengths).values)
-    again = build(
-        recipe(
-            "again",
-            initialize=str(folder),
-            model__encoder__layers=layers + 1,
-            initialize_parts={f"encoder.layers.{layers}": "encoder.layers.0"},
-        ),
-        cuts,
-        None,
-    ).model
-    last = again.encoder.layers[layers].state_dict()
-    for name, value in parent.encoder.layers[0].state_dict().items():
-        assert torch.equal(last[name], value)
