@@ -29,6 +29,7 @@ class LengthChoice(str, Enum):
     predictor = "predictor"
     row = "row"
     ctc = "ctc"
+    alignment = "alignment"
 
 
 Decoder = Annotated[

@@ -145,7 +145,7 @@ class DecoderConfiguration(DecoderStackConfiguration):
         return self.alignment_heads or tuple(AlignmentHead(layer=self.layers - 1, head=head) for head in range(self.heads))
 
 
-LengthWay = Literal["predictor", "row", "ctc"]
+LengthWay = Literal["predictor", "row", "ctc", "alignment"]
 
 
 class NonautoregressiveConfiguration(DecoderStackConfiguration):
@@ -156,7 +156,8 @@ class NonautoregressiveConfiguration(DecoderStackConfiguration):
         ("predictor", "ctc"),
         min_length=1,
         description="how the row's length is found, the first unless another is asked for; predictor: from the encoder's "
-        "output; row: as long as the bound, the text ends at the first stop token; ctc: that of the CTC head's greedy path",
+        "output; row: as long as the bound, the text ends at the first stop token; ctc: that of the CTC head's greedy path; "
+        "alignment: of that path's tokens, with a place before and behind each, read as CTC's path is",
     )
     acoustic_embedding: bool = Field(
         False, description="add what the encoder says of each token, by integrate-and-fire, to the row's embeddings"
@@ -199,8 +200,13 @@ class ModelConfiguration(StrictModel):
         for decoder in (self.decoder, self.nonautoregressive):
             if decoder is not None and self.encoder.width % decoder.heads:
                 raise ValueError(f"width {self.encoder.width} cannot be divided among {decoder.heads} decoder heads")
-        if self.nonautoregressive is not None and "ctc" in self.nonautoregressive.lengths and not self.ctc:
-            raise ValueError("nonautoregressive.lengths has ctc, but the model has no CTC head; set ctc or leave it out")
-        if self.nonautoregressive is not None and "ctc" in self.nonautoregressive.lengths and self.ctc_characters is not None:
-            raise ValueError("nonautoregressive.lengths has ctc, but the CTC head writes other tokens; leave one of them out")
+        by_ctc = [
+            way for way in (self.nonautoregressive.lengths if self.nonautoregressive else ()) if way in ("ctc", "alignment")
+        ]
+        if by_ctc and not self.ctc:
+            raise ValueError(f"nonautoregressive.lengths has {by_ctc[0]}, but the model has no CTC head; set ctc or leave it out")
+        if by_ctc and self.ctc_characters is not None:
+            raise ValueError(
+                f"nonautoregressive.lengths has {by_ctc[0]}, but the CTC head writes other tokens; leave one of them out"
+            )
         return self

@@ -1,9 +1,10 @@
 """The non-autoregressive decoder: a row of start tokens in, the tokens of all its positions out, at once.
 
 Two questions come up that one token after another does not have. How long is the row: ``LengthPredictor`` answers from
-the encoder's output, or CTC does, or the row is long and the text ends at its first stop token. And how do positions
-agree on one of several good answers: the decoder also reads rows in which a part is known (a conditional masked
-language model, Ghazvininejad et al. 2019), so that the search can ask again for what it is least sure of.
+the encoder's output, or CTC does, or the row is long and the text ends at its first stop token; or the row has a place
+more before and behind each of CTC's tokens, and is read as CTC's path is. And how do positions agree on one of several
+good answers: the decoder also reads rows in which a part is known (a conditional masked language model, Ghazvininejad et
+al. 2019), so that the search can ask again for what it is least sure of, or all of CTC's text (Chi et al. 2021).
 """
 
 from __future__ import annotations
@@ -74,12 +75,36 @@ def rates_around(places: Sequence[int], positions: int) -> Tensor:
         positions: of the encoder's output.
     """
     rates = torch.zeros(positions)
+    for begin, end in extents(places, positions):
+        rates[begin:end] = 1 / (end - begin)
+    return rates
+
+
+def extents(places: Sequence[int], positions: int) -> list[tuple[int, int]]:
+    """First and last but one position of each token, as ``rates_around`` has them; nothing is left to one of two at a place."""
+    found = []
     for number, place in enumerate(places):
         begin = (places[number - 1] + place + 1) // 2 if number else 0
         end = (place + places[number + 1] + 1) // 2 if number + 1 < len(places) else positions
-        begin, end = max(begin, place - _REACH), min(end, place + _REACH + 1)
-        rates[begin:end] = 1 / (end - begin)
-    return rates
+        found.append((max(begin, place - _REACH), min(end, place + _REACH + 1)))
+    return found
+
+
+def mean_heard(encoded: Tensor, begins: Tensor, ends: Tensor) -> Tensor:
+    """Mean of the encoder's output over stretches of it; zero over none.
+
+    Args:
+        encoded: (batch, positions, width).
+        begins: int64 (batch, stretches), the first position of each.
+        ends: int64 (batch, stretches), the one behind the last.
+
+    Returns:
+        (batch, stretches, width).
+    """
+    positions = torch.arange(encoded.shape[1], device=encoded.device)
+    inside = (positions >= begins[..., None]) & (positions < ends[..., None])
+    shares = inside / (ends - begins).clamp(min=1)[..., None]
+    return shares.to(encoded.dtype) @ encoded
 
 
 def integrate_and_fire(encoded: Tensor, rates: Tensor, size: int, lengths: Tensor | None = None) -> Tensor:
@@ -111,7 +136,8 @@ class NonautoregressiveDecoder(nn.Module):
 
     Its layers are the autoregressive decoder's, without the causal mask. A row is the text and a stop token. Where the
     length is known the stop token is shown, and nothing follows it; otherwise it is one of the unknown positions, and
-    whatever follows it is stop tokens too. So the decoder sees which of the two it is asked for.
+    whatever follows it is stop tokens too. Or it is a text and the blanks around its tokens, without a stop token
+    (``asr.search.realignment``). So the decoder sees which of them it is asked for.
     """
 
     def __init__(self, configuration: NonautoregressiveConfiguration, width: int, vocabulary: int) -> None:
@@ -123,7 +149,7 @@ class NonautoregressiveDecoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(c, width, causal=False) for _ in range(c.layers))
         self.dropout = nn.Dropout(c.dropout)
         self.norm = nn.LayerNorm(width) if c.norm != "after" else nn.Identity()
-        predicts = "predictor" in c.lengths or c.acoustic_embedding
+        predicts = "predictor" in c.lengths or (c.acoustic_embedding and c.lengths != ("alignment",))
         self.length_predictor = LengthPredictor(width, c.maximum_length - 1) if predicts else None
         self.acoustic = nn.Linear(width, width) if c.acoustic_embedding else None
 
@@ -149,6 +175,16 @@ class NonautoregressiveDecoder(nn.Module):
             return None
         return cast(Tensor, self.acoustic(integrate_and_fire(encoded, rates, size, lengths)))
 
+    def heard_embedding(self, encoded: Tensor, begins: Tensor, ends: Tensor) -> Tensor | None:
+        """What the encoder says where each place of a row is, (batch, size, width), where the configuration asks for it.
+
+        Args:
+            encoded: (batch, positions, width).
+            begins: int64 (batch, size), the first position that each place of the row hears.
+            ends: int64 (batch, size), the one behind the last.
+        """
+        return None if self.acoustic is None else cast(Tensor, self.acoustic(mean_heard(encoded, begins, ends)))
+
     def forward(
         self,
         tokens: Tensor,
@@ -167,7 +203,7 @@ class NonautoregressiveDecoder(nn.Module):
             encoded: (batch, positions, width).
             encoded_lengths: int64 (batch,).
             memory: keys and values of ``encoded``, filled by the first pass and read by those that follow.
-            acoustic: of ``acoustic_embedding``.
+            acoustic: of ``acoustic_embedding`` or ``heard_embedding``.
             weights: if given, filled with the attention weights of each layer.
 
         Returns:

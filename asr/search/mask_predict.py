@@ -2,7 +2,8 @@
 
 Mask-predict (Ghazvininejad et al. 2019, section 3): the first pass reads a row in which nothing is known. Each further pass
 hides the tokens with the lowest probability, fewer each time, and asks for them again given the others. From CTC's greedy
-path (Mask-CTC, Higuchi et al. 2020) the first pass knows the tokens that CTC is sure of, and these stay.
+path (Mask-CTC, Higuchi et al. 2020) the first pass knows the tokens that CTC is sure of, and these stay; or each pass writes
+the text of the one before it anew (``asr.search.realignment``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from asr.model.nonautoregressive import NonautoregressiveDecoder, rates_around
 from asr.model.recognizer import Encoded, Recognizer
 from asr.search.ctc import spikes
 from asr.search.hypothesis import FinishReason, Hypothesis
+from asr.search.realignment import realign_search
 from asr.text.tokenizer import Tokenizer
 
 
@@ -83,6 +85,8 @@ def mask_predict_search(
     """
     decoder = cast(NonautoregressiveDecoder, model.nonautoregressive)
     way = length_by or decoder.configuration.lengths[0]
+    if way == "alignment":
+        return realign_search(model, tokenizer, encoded, sample_lengths, iterations, steps.rows if steps is not None else None)
     bounds = torch.tensor([decoder.longest_text(int(samples)) for samples in sample_lengths], dtype=torch.int64)
     if not len(bounds):
         return []

@@ -78,6 +78,7 @@ class TrainingConfiguration(OptimizationConfiguration):
     nonautoregressive_weight: float = Field(1.0, ge=0, description="of the non-autoregressive decoder, added to the others")
     length_weight: float = Field(0.1, ge=0, description="of its length predictor, in its loss")
     unheard: float = Field(0.0, ge=0, lt=1, description="share of the tokens whose sound it is not given")
+    misread: float = Field(0.0, ge=0, lt=1, description="largest share of CTC's text that it reads wrong, by alignment")
     learning_rates: dict[str, float] = Field(
         default_factory=dict,
         description="factors by prefix of a parameter's name, 0 freezes; the longest prefix counts",

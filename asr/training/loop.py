@@ -159,6 +159,8 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         spec_augment,
         settings.nonautoregressive_weight,
         settings.length_weight,
+        settings.unheard,
+        settings.misread,
     )
     wrapped, optimizer = accelerator.prepare(objective, make_optimizer(model, settings, settings.learning_rates))
     # The optimiser knows which of the encoder's layers are not trained.

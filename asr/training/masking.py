@@ -70,7 +70,7 @@ def mask_rows(
         unheard: share of the tokens whose sound is taken away, in runs of ``_UNHEARD_RUN``. An encoder that knows its
             training speech by heart leaves nothing to learn from the other tokens otherwise. None without a generator.
     """
-    kinds = sorted({way != "row" for way in configuration.lengths})
+    kinds = sorted({way != "row" for way in configuration.lengths if way != "alignment"})
     inputs, outputs, known, silent = [], [], [], []
     for text, bound in zip(texts, longest, strict=True):
         is_known = configuration.lengths[0] != "row"

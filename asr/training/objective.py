@@ -19,6 +19,7 @@ from asr.model.checkpoint import Checkpoint
 from asr.model.recognizer import Encoded, Recognizer
 from asr.training.encoder_cache import Lower
 from asr.training.masking import IGNORED, MaskedRows, mask_rows, masked_loss, spoken_rates
+from asr.training.realignment import realignment_loss, realigns
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Targets:
         lengths: int64 (batch,), tokens of the decoder's input.
         labels: int64 (sum of lengths,), the texts end to end, for CTC.
         label_lengths: int64 (batch,).
-        rows: what the non-autoregressive decoder reads and is asked, where there is one.
+        rows: what the non-autoregressive decoder reads and is asked, where there is one; None where it reads CTC's text.
     """
 
     inputs: Tensor
@@ -80,7 +81,7 @@ def encoded_targets(
         checkpoint: model and tokenizers.
         texts: of the utterances.
         samples: (batch,), their lengths.
-        generator: draws which tokens the non-autoregressive decoder does not see; without it, it sees none.
+        generator: draws what the non-autoregressive decoder reads, and which tokens it does not see; without it, it sees none.
         unheard: share of the tokens that it does not hear.
     """
     model, tokenizer, ctc_tokenizer = checkpoint.model, checkpoint.tokenizer, checkpoint.ctc_tokenizer
@@ -91,7 +92,8 @@ def encoded_targets(
         settings = model.nonautoregressive.configuration
         longest = [model.nonautoregressive.longest_text(int(count)) for count in samples]
         mask = tokenizer.identifier(settings.mask)
-        rows = mask_rows(tokens, longest, settings, mask, tokenizer.stop, generator, unheard)
+        if not realigns(settings.lengths, generator):
+            rows = mask_rows(tokens, longest, settings, mask, tokenizer.stop, generator, unheard)
     labels = [ctc_tokenizer.encode(text) for text in texts] if ctc_tokenizer is not tokenizer else None
     return targets(tokens, start, tokenizer.stop, tokenizer.blank, labels, rows)
 
@@ -123,6 +125,8 @@ class Objective(nn.Module):
         spec_augment: masks on the features in training.
         nonautoregressive_weight: of the non-autoregressive decoder's loss, which is added to the others.
         length_weight: of its length predictor's loss in that.
+        unheard: share of what is said that it does not hear.
+        misread: largest share of CTC's text that it reads wrong.
     """
 
     def __init__(
@@ -134,6 +138,8 @@ class Objective(nn.Module):
         spec_augment: SpecAugment | None = None,
         nonautoregressive_weight: float = 1.0,
         length_weight: float = 0.1,
+        unheard: float = 0.0,
+        misread: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -143,6 +149,8 @@ class Objective(nn.Module):
         self.spec_augment = spec_augment
         self.nonautoregressive_weight = nonautoregressive_weight
         self.length_weight = length_weight
+        self.unheard = unheard
+        self.misread = misread
 
     def forward(
         self,
@@ -158,17 +166,18 @@ class Objective(nn.Module):
         ``lower`` is what the encoder's frozen layers say, where it is known already; nothing else is heard then.
         """
         if lower is not None:
-            return self.losses(Encoded(*self.model.encoder.upper(lower.values, lower.lengths, lower.layers)), targets)
+            encoded = Encoded(*self.model.encoder.upper(lower.values, lower.lengths, lower.layers))
+            return self.losses(encoded, targets, generator)
         assert waveforms is not None, "there is nothing to hear"
         assert lengths is not None
         with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
             features, frames = self.model.features(waveforms, lengths)
             if self.training and self.spec_augment is not None and generator is not None:
                 features = self.spec_augment(features, frames, generator)
-        return self.losses(self.model.encode_features(features, frames), targets)
+        return self.losses(self.model.encode_features(features, frames), targets, generator)
 
-    def losses(self, encoded: Encoded, targets: Targets) -> Losses:
-        """Loss of the encoder's output against the targets."""
+    def losses(self, encoded: Encoded, targets: Targets, generator: torch.Generator | None = None) -> Losses:
+        """Loss of the encoder's output against the targets; ``generator`` draws what the second decoder reads wrong."""
         attention = ctc = masked = torch.zeros((), device=encoded.values.device)
         spoken = None
         if self.model.decoder is not None and self.ctc_weight < 1:
@@ -176,8 +185,12 @@ class Objective(nn.Module):
             asked = targets.outputs != IGNORED
             # Only where something is asked: a vocabulary's worth of scores for each padded position is not small.
             attention = F.cross_entropy(logits[asked].float(), targets.outputs[asked], label_smoothing=self.label_smoothing)
-        if self.model.ctc is not None and self.ctc_weight > 0:
+        second = self.model.nonautoregressive if self.nonautoregressive_weight > 0 else None
+        realigned = second is not None and targets.rows is None
+        log_probabilities = None
+        if self.model.ctc is not None and (self.ctc_weight > 0 or realigned):
             log_probabilities = self.model.ctc_log_probabilities(encoded).transpose(0, 1)
+        if log_probabilities is not None and self.ctc_weight > 0:
             with torch.autocast(encoded.values.device.type, enabled=False):
                 total = F.ctc_loss(
                     log_probabilities.float(),
@@ -199,9 +212,12 @@ class Objective(nn.Module):
         elif self.model.ctc is None:
             weight = 0.0
         total = (1 - weight) * attention + weight * ctc
-        second = self.model.nonautoregressive
-        if second is not None and targets.rows is not None and self.nonautoregressive_weight > 0:
+        if second is not None and targets.rows is not None:
             masked = masked_loss(second, encoded, targets.rows, self.label_smoothing, self.length_weight, spoken)
+        elif second is not None and log_probabilities is not None:
+            path, texts = log_probabilities.transpose(0, 1), (targets.labels, targets.label_lengths)
+            masked = realignment_loss(second, encoded, path, *texts, self.blank, generator, self.misread, self.unheard)
+        if second is not None:
             total = total + self.nonautoregressive_weight * masked
         return Losses(total, attention, ctc, masked)
 

@@ -29,7 +29,7 @@ class KnownTokens:
 
     Attributes:
         autoregressive: a row before each step, and the whole text, stop token included, after the last.
-        nonautoregressive: a row before each pass, and the whole text after the last.
+        nonautoregressive: a row before each pass, and the whole text after the last; by alignment, texts of several lengths.
     """
 
     autoregressive: tuple[tuple[str | None, ...], ...]
@@ -67,7 +67,7 @@ def known_tokens(
     mask_predict_search(model, tokenizer, encoded, lengths, iterations=iterations, steps=passes)
     stop = [label(tokenizer, tokenizer.stop)] if greedy.finish_reason == "stop" else []
     text: list[str] = [label(tokenizer, token) for token in greedy.tokens] + stop
-    if max(len(text), len(passes.rows[0])) > LONGEST_TEXT:
+    if max(len(text), *(len(row) for row in passes.rows)) > LONGEST_TEXT:
         raise AudioError(f"{path}: gives more than {LONGEST_TEXT} tokens; choose less of it with --start and --duration.")
     return KnownTokens(
         tuple((*text[:known], *[None] * (len(text) - known)) for known in range(len(text) + 1)),
@@ -85,7 +85,7 @@ def write(known: KnownTokens, output: Path, title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = max(len(known.autoregressive[0]), len(known.nonautoregressive[0]))
+    columns = max(len(row) for row in (*known.autoregressive, *known.nonautoregressive))
     parts = (
         ("Autoregressive: one token after another", "step", known.autoregressive),
         ("Non-autoregressive: all at once, then the least sure again", "pass", known.nonautoregressive),
@@ -122,7 +122,7 @@ def _draw(axes: Any, top: float, heading: str, unit: str, rows: tuple[tuple[str 
         name = "at the start" if n == 0 else f"after {unit} {n}" if n < steps else f"after {unit} {n}: text"
         axes.text(_MARGIN + _SIDE - 0.1, y + _CELL / 2, name, ha="right", va="center", fontsize=8, color=SOFT)
         for column, token in enumerate(row):
-            before = rows[n - 1][column] if n else None
+            before = rows[n - 1][column] if n and column < len(rows[n - 1]) else None
             new = n > 0 and token is not None and token != before
             x = _MARGIN + _SIDE + column * _CELL
             face = "#eef0f4" if token is None else ACCENT if new else PALE

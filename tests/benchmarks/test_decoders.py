@@ -31,7 +31,7 @@ VARIANTS = {
     "CTC, greedy": DecodingOptions("ctc"),
     **{
         f"nonautoregressive, {way}, K = {k}": DecodingOptions("nonautoregressive", length_by=way, iterations=k)
-        for way in ("ctc", "predictor", "row")
+        for way in ("alignment", "ctc", "predictor", "row")
         for k in PASSES
     },
     "nonautoregressive, best of 3 lengths, K = 4": DecodingOptions(

@@ -32,7 +32,7 @@ from asr.text.tokenizer import CharacterTokenizer
 from asr.transcription.transcriber import Transcriber
 
 TOKENIZER = CharacterTokenizer.build(["the quick brown fox jumps over the lazy dog"])
-WAYS = ("predictor", "row", "ctc")
+WAYS = ("predictor", "row", "ctc", "alignment")
 NEVER = {TOKENIZER.blank, TOKENIZER.start, TOKENIZER.stop}
 
 

@@ -1,0 +1,183 @@
+"""Search that reads CTC's text and writes it anew (Align-Refine, Chi, Salazar and Kirchhoff 2021).
+
+The row that the decoder reads is the text with a blank before, between and behind its tokens. At each of these places it
+says a token or a blank, and what it says is read as CTC's path is. So a token can be replaced, left out or put in, which
+a row as long as the text does not allow. What comes out is the text that the next pass reads.
+
+In the paper a row is CTC's whole path, a place for each position of the encoder. For English letters that is some two times
+as long, and most of it are blanks beside blanks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from asr.model.attention import KeyValueCache
+from asr.model.nonautoregressive import NonautoregressiveDecoder, extents
+from asr.model.recognizer import Encoded, Recognizer
+from asr.search.ctc import Spike, spikes
+from asr.search.hypothesis import FinishReason, Hypothesis
+from asr.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class AlignmentRows:
+    """What the decoder reads of a batch: the tokens of each text, and a blank before, between and behind them.
+
+    Attributes:
+        tokens: int64 (batch, length).
+        lengths: int64 (batch,), 1 + 2 * tokens of the text.
+        places: int64 (batch, length), position of the encoder's output that each place of the row is at.
+        begins: int64 (batch, length), first position that it hears.
+        ends: int64 (batch, length), position behind the last one.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    places: Tensor
+    begins: Tensor
+    ends: Tensor
+
+    def to(self, device: torch.device) -> AlignmentRows:
+        """The same rows on another device."""
+        return AlignmentRows(*(value.to(device) for value in vars(self).values()))
+
+
+def alignment_rows(texts: Sequence[Sequence[Spike]], positions: Sequence[int], blank: int) -> AlignmentRows:
+    """Rows of texts whose tokens have places.
+
+    A token hears the positions that are nearer to it than to its neighbours, as in ``rates_around``, and its own; a blank
+    hears all from the token before it to the one behind it.
+
+    Args:
+        texts: their tokens, in the order of their places.
+        positions: of the encoder's output, of each utterance.
+        blank: the blank token.
+    """
+    columns: list[list[Tensor]] = []
+    for text, count in zip(texts, positions, strict=True):
+        row = torch.zeros(4, 1 + 2 * len(text), dtype=torch.int64)
+        row[0] = blank
+        edges = [0, *(spike.place for spike in text), max(count - 1, 0)]
+        between = list(pairwise(edges))
+        row[1, ::2] = torch.tensor([(before + behind) // 2 for before, behind in between])
+        row[2, ::2] = torch.tensor([before for before, _ in between])
+        row[3, ::2] = torch.tensor([behind + 1 for _, behind in between])
+        if text:
+            near = extents(edges[1:-1], count)
+            row[0, 1::2] = torch.tensor([spike.token for spike in text])
+            row[1, 1::2] = torch.tensor(edges[1:-1])
+            row[2, 1::2] = torch.tensor([min(begin, place) for (begin, _), place in zip(near, edges[1:-1], strict=True)])
+            row[3, 1::2] = torch.tensor([max(end, place + 1) for (_, end), place in zip(near, edges[1:-1], strict=True)])
+        columns.append(list(row))
+    tokens, places, begins, ends = (list(column) for column in zip(*columns, strict=True))
+    return AlignmentRows(
+        tokens=pad_sequence(tokens, batch_first=True, padding_value=blank),
+        lengths=torch.tensor([len(row) for row in tokens]),
+        places=pad_sequence(places, batch_first=True),
+        begins=pad_sequence(begins, batch_first=True),
+        ends=pad_sequence(ends, batch_first=True),
+    )
+
+
+def ctc_texts(log_probabilities: Tensor, lengths: Tensor, blank: int) -> list[list[Spike]]:
+    """The texts of CTC's greedy paths, of its log-probabilities (batch, positions, tokens) with lengths int64 (batch,)."""
+    scores, paths = log_probabilities.max(dim=-1)
+    rows = zip(paths.tolist(), scores.tolist(), lengths.tolist(), strict=True)
+    return [spikes(path[:length], score[:length], blank) for path, score, length in rows]
+
+
+@torch.no_grad()
+def rewritten(
+    decoder: NonautoregressiveDecoder,
+    texts: Sequence[Sequence[Spike]],
+    encoded: Encoded,
+    blank: int,
+    never: Sequence[int],
+    memory: KeyValueCache | None = None,
+) -> list[list[Spike]]:
+    """One pass: what the decoder says of each text, its tokens at the places of the row that said them.
+
+    Args:
+        decoder: the decoder.
+        texts: of CTC or of the pass before.
+        encoded: the encoder's output.
+        blank: the blank token.
+        never: tokens that are not said.
+        memory: keys and values of ``encoded``, filled by the first pass.
+    """
+    rows = alignment_rows(texts, encoded.lengths.tolist(), blank).to(encoded.values.device)
+    acoustic = decoder.heard_embedding(encoded.values, rows.begins, rows.ends)
+    logits = decoder(rows.tokens, rows.lengths, encoded.values, encoded.lengths, memory, acoustic)
+    logits[..., list(never)] = float("-inf")
+    scores, paths = logits.log_softmax(dim=-1).max(dim=-1)
+    found = []
+    columns = (paths, scores, rows.places, rows.lengths)
+    for path, score, places, length in zip(*(column.tolist() for column in columns), strict=True):
+        said = spikes(path[:length], score[:length], blank)
+        found.append([Spike(each.token, places[each.place], each.log_probability) for each in said])
+    return found
+
+
+@torch.inference_mode()
+def realign_search(
+    model: Recognizer,
+    tokenizer: Tokenizer,
+    encoded: Encoded,
+    sample_lengths: Sequence[int] | Tensor,
+    iterations: int = 1,
+    steps: list[list[int | None]] | None = None,
+) -> list[Hypothesis]:
+    """Decode a batch in at most so many passes; one that changes nothing is the last.
+
+    Args:
+        model: recogniser with a CTC head and a non-autoregressive decoder.
+        tokenizer: its tokenizer.
+        encoded: the encoder's output.
+        sample_lengths: (batch,), samples of each utterance without added silence; they bound the text's length.
+        iterations: passes of the decoder, at least 1.
+        steps: if given, the tokens of the first utterance before each pass and after the last are appended to it.
+
+    Returns:
+        One hypothesis an utterance, in order. A token's log-probability is the best of the places that say it in a row; the
+        score is their mean. The reason is ``length`` where the text came to its bound.
+    """
+    decoder = cast(NonautoregressiveDecoder, model.nonautoregressive)
+    bounds = [decoder.longest_text(int(samples)) for samples in sample_lengths]
+    if not bounds:
+        return []
+    mask = tokenizer.identifier(decoder.configuration.mask)
+    never = sorted({tokenizer.stop, mask, *decoder.configuration.suppressed} - {tokenizer.blank})
+    memory = decoder.memory()
+    found = _cut(ctc_texts(model.ctc_log_probabilities(encoded), encoded.lengths, tokenizer.blank), bounds)
+    for _ in range(iterations):
+        if steps is not None:
+            steps.append([spike.token for spike in found[0]])
+        before = found
+        found = _cut(rewritten(decoder, found, encoded, tokenizer.blank, never, memory), bounds)
+        if _outlines(found) == _outlines(before):
+            break
+    if steps is not None:
+        steps.append([spike.token for spike in found[0]])
+    hypotheses = []
+    for text, bound in zip(found, bounds, strict=True):
+        tokens = tuple(spike.token for spike in text)
+        values = tuple(spike.log_probability for spike in text)
+        reason: FinishReason = "length" if len(text) >= bound else "stop"
+        hypotheses.append(Hypothesis(tokenizer.decode(tokens).strip(), tokens, values, sum(values) / max(len(values), 1), reason))
+    return hypotheses
+
+
+def _cut(texts: list[list[Spike]], bounds: Sequence[int]) -> list[list[Spike]]:
+    return [text[:bound] for text, bound in zip(texts, bounds, strict=True)]
+
+
+def _outlines(texts: list[list[Spike]]) -> list[list[tuple[int, int]]]:
+    return [[(spike.token, spike.place) for spike in text] for text in texts]

@@ -1,0 +1,218 @@
+"""CTC's text written anew: its rows against their definition, the search against one written plainly."""
+
+from __future__ import annotations
+
+from itertools import groupby, pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from asr.model.configuration import EncoderConfiguration, ModelConfiguration, NonautoregressiveConfiguration
+from asr.model.nonautoregressive import NonautoregressiveDecoder
+from asr.model.recognizer import Encoded, Recognizer
+from asr.search.ctc import Spike, ctc_greedy_search
+from asr.search.mask_predict import MaskPredictSteps, mask_predict_search
+from asr.search.realignment import alignment_rows, realign_search
+from asr.text.tokenizer import CharacterTokenizer
+
+TOKENIZER = CharacterTokenizer.build(["the quick brown fox jumps over the lazy dog"])
+BLANK = TOKENIZER.blank
+
+
+def recognizer(seed: int = 0, **changes: Any) -> Recognizer:
+    """A random model whose answers depend on what it sees: weights are large."""
+    torch.manual_seed(seed)
+    second = NonautoregressiveConfiguration.model_validate(
+        {
+            "layers": 1,
+            "feed_forward": 64,
+            "lengths": ("alignment",),
+            "acoustic_embedding": True,
+            "tokens_per_second": 20,
+            **changes,
+        }
+    )
+    encoder = EncoderConfiguration(layers=1, width=32, feed_forward=64)
+    model = Recognizer(ModelConfiguration(encoder=encoder, decoder=None, nonautoregressive=second), len(TOKENIZER))
+    assert model.ctc is not None
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2 and not name.startswith("encoder"):
+                torch.nn.init.normal_(parameter, std=0.4)
+        model.ctc.bias[[TOKENIZER.start, TOKENIZER.stop]] = -1e4
+        # About every second place says nothing, or hardly a row would be shorter than its bound.
+        model.ctc.bias[BLANK] += 3.0
+    return model.eval()
+
+
+def second(model: Recognizer) -> NonautoregressiveDecoder:
+    assert model.nonautoregressive is not None
+    return model.nonautoregressive
+
+
+def random_encoded(rows: int = 5) -> tuple[Encoded, Tensor]:
+    lengths = torch.randint(3, 30, (rows,))
+    values = torch.randn(rows, 30, 32) * (torch.arange(30) < lengths[:, None])[..., None]
+    return Encoded(values, lengths), lengths * 1600
+
+
+def one_of(encoded: Encoded, row: int) -> Encoded:
+    return Encoded(encoded.values[row : row + 1, : encoded.lengths[row]], encoded.lengths[row : row + 1])
+
+
+def heard(places: list[int], positions: int) -> list[tuple[int, set[int]]]:
+    """Where each place of a row is, and the positions that it hears, by the definition."""
+    edges = [0, *places, positions - 1]
+    found: list[tuple[int, set[int]]] = []
+    for number, (before, behind) in enumerate(pairwise(edges)):
+        if number:
+            # The later of two tokens has what is as near to both; of two at one place the first has what is before it.
+            own = {
+                position
+                for position in range(max(0, before - 5), min(positions, before + 6))
+                if all(
+                    position < before if other == before else abs(position - before) < abs(position - other)
+                    for other in places[number:]
+                )
+                and all(
+                    position >= before if other == before else abs(position - before) <= abs(position - other)
+                    for other in places[: number - 1]
+                )
+            }
+            found.append((before, own | {before}))
+        found.append(((before + behind) // 2, set(range(before, behind + 1))))
+    return found
+
+
+@given(data=st.data(), positions=st.integers(1, 60))
+@settings(max_examples=80)
+def test_a_row_has_the_tokens_and_a_place_before_between_and_behind_them(data: st.DataObject, positions: int) -> None:
+    # Of a later pass several may be at one place.
+    places = sorted(data.draw(st.lists(st.integers(0, positions - 1), max_size=40)))
+    tokens = [data.draw(st.integers(4, 9)) for _ in places]
+    text = [Spike(token, place, -0.5) for token, place in zip(tokens, places, strict=True)]
+    # Another, longer text: its padding must not reach this one.
+    other = [Spike(5, place, -0.5) for place in range(40)]
+    rows = alignment_rows([text, other], [positions, 60], BLANK)
+    length = int(rows.lengths[0])
+    row = rows.tokens[0].tolist()
+    assert length == 2 * len(places) + 1
+    assert row[1:length:2] == tokens
+    assert set(row[0:length:2]) == {BLANK}
+    for number, (place, own) in enumerate(heard(places, positions)):
+        assert int(rows.places[0, number]) == place
+        assert set(range(int(rows.begins[0, number]), int(rows.ends[0, number]))) == own
+
+
+def plain(model: Recognizer, encoded: Encoded, iterations: int, bound: int) -> list[tuple[int, float]]:
+    """The search of one utterance, place by place in plain Python."""
+    decoder = second(model)
+    assert decoder.acoustic is not None
+    count = int(encoded.lengths)
+    path = model.ctc_log_probabilities(encoded)[0, :count]
+    said = [(int(position.argmax()), float(position.max()), place) for place, position in enumerate(path)]
+    never = [TOKENIZER.start, TOKENIZER.stop]
+    for _ in range(iterations + 1):
+        # Of those that say the same in a row the surest, then none of the blanks.
+        text = [max(group, key=lambda each: each[1]) for _, group in groupby(said, key=lambda each: each[0])]
+        text = [each for each in text if each[0] != BLANK][:bound]
+        if _ == iterations:
+            break
+        at = heard([place for _, _, place in text], count)
+        row = [BLANK] * len(at)
+        row[1::2] = [token for token, _, _ in text]
+        means = torch.stack([encoded.values[0, sorted(own)].mean(dim=0) for _, own in at])
+        logits = decoder(
+            torch.tensor([row]), torch.tensor([len(row)]), encoded.values, encoded.lengths, acoustic=decoder.acoustic(means)[None]
+        )[0]
+        logits[:, never] = float("-inf")
+        answers = logits.log_softmax(dim=-1)
+        said = [(int(answer.argmax()), float(answer.max()), at[n][0]) for n, answer in enumerate(answers)]
+    return [(token, value) for token, value, _ in text]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_is_the_plain_search_in_a_batch_and_alone(seed: int) -> None:
+    model = recognizer(seed)
+    encoded, samples = random_encoded()
+    for iterations in (1, 2):
+        found = realign_search(model, TOKENIZER, encoded, samples, iterations)
+        for row, hypothesis in enumerate(found):
+            bound = second(model).longest_text(int(samples[row]))
+            with torch.no_grad():
+                expected = plain(model, one_of(encoded, row), iterations, bound)
+            assert list(hypothesis.tokens) == [token for token, _ in expected]
+            assert list(hypothesis.log_probabilities) == pytest.approx([value for _, value in expected], abs=1e-4)
+            (alone,) = realign_search(model, TOKENIZER, one_of(encoded, row), samples[row : row + 1], iterations)
+            assert alone.tokens == hypothesis.tokens
+            assert hypothesis.finish_reason == ("length" if len(hypothesis.tokens) == bound else "stop")
+
+
+def test_a_text_gets_longer_and_shorter_than_ctcs_and_passes_change_it() -> None:
+    """The test above means something only if what CTC wrote does not stay."""
+    longer = shorter = changed = 0
+    for seed in range(4):
+        model = recognizer(seed)
+        encoded, samples = random_encoded()
+        by_ctc = ctc_greedy_search(model, TOKENIZER, encoded)
+        first, later = (realign_search(model, TOKENIZER, encoded, samples, k) for k in (1, 2))
+        for old, new, newer in zip(by_ctc, first, later, strict=True):
+            longer += len(new.tokens) > len(old.tokens)
+            shorter += len(new.tokens) < len(old.tokens)
+            changed += new.tokens != newer.tokens
+    assert min(longer, shorter, changed) > 0
+
+
+def echo(model: Recognizer) -> None:
+    """Make the decoder say at each place what it reads there."""
+    decoder = second(model)
+    with torch.no_grad():
+        for name, parameter in decoder.layers.named_parameters():
+            if (name.endswith("weight") and parameter.dim() == 2) or name.endswith("bias"):
+                parameter.zero_()
+        assert decoder.acoustic is not None
+        decoder.acoustic.weight.zero_()
+        decoder.acoustic.bias.zero_()
+        decoder.token_embedding.weight.copy_(torch.eye(len(TOKENIZER), 32) * 200)
+
+
+def test_a_decoder_that_says_what_it_reads_gives_ctcs_text_and_needs_no_second_pass() -> None:
+    model = recognizer(1)
+    echo(model)
+    encoded, samples = random_encoded()
+    steps = MaskPredictSteps()
+    found = mask_predict_search(model, TOKENIZER, encoded, samples, 5, "alignment", steps=steps)
+    by_ctc = ctc_greedy_search(model, TOKENIZER, encoded)
+    for hypothesis, expected in zip(found, by_ctc, strict=True):
+        # Of two equal tokens a blank between them still makes two.
+        assert hypothesis.tokens == expected.tokens
+        assert hypothesis.log_probabilities == pytest.approx([0.0] * len(hypothesis.tokens), abs=1e-3)
+    assert steps.rows == [list(by_ctc[0].tokens)] * 2
+
+
+def test_where_ctc_says_nothing_the_one_place_of_the_row_may_say_something() -> None:
+    model = recognizer(2)
+    assert model.ctc is not None
+    with torch.no_grad():
+        model.ctc.bias[BLANK] = 1e4
+    encoded, samples = random_encoded()
+    assert all(len(each.tokens) <= 1 for each in realign_search(model, TOKENIZER, encoded, samples, 1))
+    nothing = Encoded(torch.zeros(2, 1, 32), torch.zeros(2, dtype=torch.int64))
+    for hypothesis in realign_search(model, TOKENIZER, nothing, [0, 0], 2):
+        assert len(hypothesis.tokens) <= 3
+    assert realign_search(model, TOKENIZER, Encoded(torch.zeros(0, 4, 32), torch.zeros(0, dtype=torch.int64)), []) == []
+
+
+def test_start_and_stop_and_what_is_suppressed_are_never_said() -> None:
+    for seed in range(3):
+        model = recognizer(seed)
+        encoded, samples = random_encoded()
+        free = {token for each in realign_search(model, TOKENIZER, encoded, samples, 2) for token in each.tokens}
+        assert not free & {BLANK, TOKENIZER.start, TOKENIZER.stop}
+        often = sorted(free)[0]
+        kept = recognizer(seed, suppressed=(often,))
+        assert all(often not in each.tokens for each in realign_search(kept, TOKENIZER, encoded, samples, 2))
