@@ -75,7 +75,8 @@ def mask_predict_search(
         iterations: passes of the decoder, at least 1.
         length_by: how the length is found; None: the first way of the model's configuration.
         candidates: with ``predictor``, so many of the most probable lengths are decoded, and the best by score is kept.
-        ctc_threshold: with ``ctc``, tokens of at least this probability are known from the start.
+        ctc_threshold: with ``ctc``, tokens of at least this probability are known from the start; with ``alignment``, nothing
+            is put in between two of them.
         steps: if given, filled with what is known at each pass.
 
     Returns:
@@ -86,7 +87,8 @@ def mask_predict_search(
     decoder = cast(NonautoregressiveDecoder, model.nonautoregressive)
     way = length_by or decoder.configuration.lengths[0]
     if way == "alignment":
-        return realign_search(model, tokenizer, encoded, sample_lengths, iterations, steps.rows if steps is not None else None)
+        rows_seen = steps.rows if steps is not None else None
+        return realign_search(model, tokenizer, encoded, sample_lengths, iterations, ctc_threshold, rows_seen)
     bounds = torch.tensor([decoder.longest_text(int(samples)) for samples in sample_lengths], dtype=torch.int64)
     if not len(bounds):
         return []

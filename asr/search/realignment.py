@@ -1,6 +1,7 @@
 """Search that reads CTC's text and writes it anew (Align-Refine, Chi, Salazar and Kirchhoff 2021).
 
-The row that the decoder reads is the text with a blank before, between and behind its tokens. At each of these places it
+The row that the decoder reads is the text with a blank before, between and behind its tokens, but none between two that
+are sure. At each of these places it
 says a token or a blank, and what it says is read as CTC's path is. So a token can be replaced, left out or put in, which
 a row as long as the text does not allow. What comes out is the text that the next pass reads.
 
@@ -10,6 +11,7 @@ as long, and most of it are blanks beside blanks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,7 +35,7 @@ class AlignmentRows:
 
     Attributes:
         tokens: int64 (batch, length).
-        lengths: int64 (batch,), 1 + 2 * tokens of the text.
+        lengths: int64 (batch,), of each row.
         places: int64 (batch, length), position of the encoder's output that each place of the row is at.
         begins: int64 (batch, length), first position that it hears.
         ends: int64 (batch, length), position behind the last one.
@@ -50,7 +52,9 @@ class AlignmentRows:
         return AlignmentRows(*(value.to(device) for value in vars(self).values()))
 
 
-def alignment_rows(texts: Sequence[Sequence[Spike]], positions: Sequence[int], blank: int) -> AlignmentRows:
+def alignment_rows(
+    texts: Sequence[Sequence[Spike]], positions: Sequence[int], blank: int, threshold: float = 1.0
+) -> AlignmentRows:
     """Rows of texts whose tokens have places.
 
     A token hears the positions that are nearer to it than to its neighbours, as in ``rates_around``, and its own; a blank
@@ -60,23 +64,23 @@ def alignment_rows(texts: Sequence[Sequence[Spike]], positions: Sequence[int], b
         texts: their tokens, in the order of their places.
         positions: of the encoder's output, of each utterance.
         blank: the blank token.
+        threshold: between two different tokens that both have a probability above this there is no blank.
     """
-    columns: list[list[Tensor]] = []
+    columns: list[tuple[Tensor, ...]] = []
     for text, count in zip(texts, positions, strict=True):
-        row = torch.zeros(4, 1 + 2 * len(text), dtype=torch.int64)
-        row[0] = blank
         edges = [0, *(spike.place for spike in text), max(count - 1, 0)]
-        between = list(pairwise(edges))
-        row[1, ::2] = torch.tensor([(before + behind) // 2 for before, behind in between])
-        row[2, ::2] = torch.tensor([before for before, _ in between])
-        row[3, ::2] = torch.tensor([behind + 1 for _, behind in between])
-        if text:
-            near = extents(edges[1:-1], count)
-            row[0, 1::2] = torch.tensor([spike.token for spike in text])
-            row[1, 1::2] = torch.tensor(edges[1:-1])
-            row[2, 1::2] = torch.tensor([min(begin, place) for (begin, _), place in zip(near, edges[1:-1], strict=True)])
-            row[3, 1::2] = torch.tensor([max(end, place + 1) for (_, end), place in zip(near, edges[1:-1], strict=True)])
-        columns.append(list(row))
+        near = extents(edges[1:-1], count)
+        sure = [math.exp(spike.log_probability) > threshold for spike in text]
+        row: list[tuple[int, int, int, int]] = []
+        for number, (before, behind) in enumerate(pairwise(edges)):
+            if number:
+                begin, end = near[number - 1]
+                row.append((text[number - 1].token, before, min(begin, before), max(end, before + 1)))
+            inside = 0 < number < len(text)
+            # Two equal tokens side by side would be read as one.
+            if not (inside and sure[number - 1] and sure[number] and text[number - 1].token != text[number].token):
+                row.append((blank, (before + behind) // 2, before, behind + 1))
+        columns.append(torch.tensor(row, dtype=torch.int64).unbind(dim=1))
     tokens, places, begins, ends = (list(column) for column in zip(*columns, strict=True))
     return AlignmentRows(
         tokens=pad_sequence(tokens, batch_first=True, padding_value=blank),
@@ -102,6 +106,7 @@ def rewritten(
     blank: int,
     never: Sequence[int],
     memory: KeyValueCache | None = None,
+    threshold: float = 1.0,
 ) -> list[list[Spike]]:
     """One pass: what the decoder says of each text, its tokens at the places of the row that said them.
 
@@ -112,8 +117,9 @@ def rewritten(
         blank: the blank token.
         never: tokens that are not said.
         memory: keys and values of ``encoded``, filled by the first pass.
+        threshold: see ``alignment_rows``.
     """
-    rows = alignment_rows(texts, encoded.lengths.tolist(), blank).to(encoded.values.device)
+    rows = alignment_rows(texts, encoded.lengths.tolist(), blank, threshold).to(encoded.values.device)
     acoustic = decoder.heard_embedding(encoded.values, rows.begins, rows.ends)
     logits = decoder(rows.tokens, rows.lengths, encoded.values, encoded.lengths, memory, acoustic)
     logits[..., list(never)] = float("-inf")
@@ -133,6 +139,7 @@ def realign_search(
     encoded: Encoded,
     sample_lengths: Sequence[int] | Tensor,
     iterations: int = 1,
+    threshold: float = 1.0,
     steps: list[list[int | None]] | None = None,
 ) -> list[Hypothesis]:
     """Decode a batch in at most so many passes; one that changes nothing is the last.
@@ -143,6 +150,7 @@ def realign_search(
         encoded: the encoder's output.
         sample_lengths: (batch,), samples of each utterance without added silence; they bound the text's length.
         iterations: passes of the decoder, at least 1.
+        threshold: see ``alignment_rows``.
         steps: if given, the tokens of the first utterance before each pass and after the last are appended to it.
 
     Returns:
@@ -161,7 +169,7 @@ def realign_search(
         if steps is not None:
             steps.append([spike.token for spike in found[0]])
         before = found
-        found = _cut(rewritten(decoder, found, encoded, tokenizer.blank, never, memory), bounds)
+        found = _cut(rewritten(decoder, found, encoded, tokenizer.blank, never, memory, threshold), bounds)
         if _outlines(found) == _outlines(before):
             break
     if steps is not None:

@@ -20,8 +20,10 @@ from asr.search.realignment import AlignmentRows, alignment_rows, ctc_texts, rew
 _UNHEARD_RUN = 8  # places of a row, four tokens and the blanks between them
 # Blanks are as many as tokens, and CTC puts in less than it leaves out or takes for another.
 _PUT_IN = 0.3
-# Share of the batches that read what the decoder itself has written of CTC's text, as later passes do.
+# Of the batches this share reads what the decoder itself has written of CTC's text, as later passes do.
 _OWN = 0.25
+# Half of them have no blank between tokens that are surer than 1 less a share of this.
+_UNSURE = 0.1
 
 
 def realigns(ways: Sequence[LengthWay], generator: torch.Generator | None) -> bool:
@@ -58,9 +60,13 @@ def realignment_loss(
         unheard: share of the row's places whose sound is taken away, in runs.
     """
     texts = ctc_texts(log_probabilities.detach(), encoded.lengths, blank)
-    if generator is not None and bool(torch.rand((), generator=generator) < _OWN):
-        texts = rewritten(decoder, texts, encoded, blank, ())
-    rows = alignment_rows(texts, encoded.lengths.tolist(), blank)
+    threshold = 1.0
+    if generator is not None:
+        own, some, below = torch.rand(3, generator=generator).tolist()
+        threshold = 1.0 - _UNSURE * below if some < 0.5 else 1.0
+        if own < _OWN:
+            texts = rewritten(decoder, texts, encoded, blank, (), threshold=threshold)
+    rows = alignment_rows(texts, encoded.lengths.tolist(), blank, threshold)
     heard = encoded.values
     if generator is not None:
         rows = mistaken(rows, labels.cpu(), blank, misread, generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -106,6 +107,28 @@ def test_a_row_has_the_tokens_and_a_place_before_between_and_behind_them(data: s
     for number, (place, own) in enumerate(heard(places, positions)):
         assert int(rows.places[0, number]) == place
         assert set(range(int(rows.begins[0, number]), int(rows.ends[0, number]))) == own
+
+
+@given(data=st.data(), threshold=st.sampled_from([0.0, 0.5, 0.9, 1.0]))
+@settings(max_examples=60)
+def test_between_two_tokens_that_are_sure_there_is_no_place(data: st.DataObject, threshold: float) -> None:
+    places = sorted(data.draw(st.sets(st.integers(0, 29))))
+    text = [Spike(data.draw(st.integers(4, 6)), place, math.log(data.draw(st.sampled_from([0.3, 0.8, 1.0])))) for place in places]
+    rows = alignment_rows([text], [30], BLANK, threshold)
+    whole = alignment_rows([text], [30], BLANK)
+    expected = []
+    for number in range(len(text) + 1):
+        pair = text[max(number - 1, 0) : number + 1]
+        sure = len(pair) == 2 and all(math.exp(each.log_probability) > threshold for each in pair)
+        if not sure or pair[0].token == pair[1].token:
+            expected.append(2 * number)
+        if number < len(text):
+            expected.append(2 * number + 1)
+    # What is left is as it is in the row with all places, and reads as the text does.
+    for left, all_ in zip(vars(rows).values(), vars(whole).values(), strict=True):
+        if left.dim() == 2:
+            assert torch.equal(left[0], all_[0, expected])
+    assert [token for token, _ in groupby(rows.tokens[0].tolist()) if token != BLANK] == [each.token for each in text]
 
 
 def plain(model: Recognizer, encoded: Encoded, iterations: int, bound: int) -> list[tuple[int, float]]:

@@ -159,7 +159,7 @@ def test_it_learns_to_write_what_ctc_has_heard_wrong() -> None:
             values[row, 3 * number + 1] = letters[token]
     encoded = Encoded(values, torch.tensor([3 * len(text) for text in texts]))
     with torch.no_grad():
-        model.ctc.weight.copy_(letters * 20)
+        model.ctc.weight.copy_(letters * 12)  # never surer than 0.88: between all letters there is a place
         model.ctc.bias.zero_()
         model.ctc.bias[tokenizer.blank] = 10.0
     for name, parameter in model.named_parameters():
@@ -170,7 +170,7 @@ def test_it_learns_to_write_what_ctc_has_heard_wrong() -> None:
     samples = [16_000] * 4
     assert [each.text for each in realign_search(model, tokenizer, encoded, samples)] != ["abcabc", "bcab", "cababcab", "ab"]
     generator = torch.Generator().manual_seed(0)
-    for _ in range(150):
+    for _ in range(300):
         losses = objective.losses(encoded, wanted, generator)
         losses.total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
