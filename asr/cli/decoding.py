@@ -79,7 +79,10 @@ LanguageModelWeight = Annotated[
 ]
 Iterations = Annotated[int | None, typer.Option(min=1, help="nonautoregressive: passes of the decoder.", show_default=False)]
 LengthBy = Annotated[
-    LengthChoice | None, typer.Option(help="nonautoregressive: what says how long the text is.", show_default=False)
+    LengthChoice | None,
+    typer.Option(
+        help="nonautoregressive: what says how long the text is; by alignment CTC's text is written anew.", show_default=False
+    ),
 ]
 LengthCandidates = Annotated[
     int | None, typer.Option(min=1, help="nonautoregressive, by predictor: lengths that are tried.", show_default=False)

@@ -157,10 +157,11 @@ class NonautoregressiveConfiguration(DecoderStackConfiguration):
         min_length=1,
         description="how the row's length is found, the first unless another is asked for; predictor: from the encoder's "
         "output; row: as long as the bound, the text ends at the first stop token; ctc: that of the CTC head's greedy path; "
-        "alignment: of that path's tokens, with a place before and behind each, read as CTC's path is",
+        "alignment: of that path's tokens, with places beside those that are not sure, read as CTC's path is",
     )
     acoustic_embedding: bool = Field(
-        False, description="add what the encoder says of each token, by integrate-and-fire, to the row's embeddings"
+        False,
+        description="add what the encoder says at each place, by integrate-and-fire or its mean, to the row's embeddings",
     )
 
 

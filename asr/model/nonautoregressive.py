@@ -1,8 +1,8 @@
 """The non-autoregressive decoder: a row of start tokens in, the tokens of all its positions out, at once.
 
 Two questions come up that one token after another does not have. How long is the row: ``LengthPredictor`` answers from
-the encoder's output, or CTC does, or the row is long and the text ends at its first stop token; or the row has a place
-more before and behind each of CTC's tokens, and is read as CTC's path is. And how do positions agree on one of several
+the encoder's output, or CTC does, or the row is long and the text ends at its first stop token; or the row has places
+beside CTC's tokens, and is read as CTC's path is. And how do positions agree on one of several
 good answers: the decoder also reads rows in which a part is known (a conditional masked language model, Ghazvininejad et
 al. 2019), so that the search can ask again for what it is least sure of, or all of CTC's text (Chi et al. 2021).
 """
@@ -81,7 +81,7 @@ def rates_around(places: Sequence[int], positions: int) -> Tensor:
 
 
 def extents(places: Sequence[int], positions: int) -> list[tuple[int, int]]:
-    """First and last but one position of each token, as ``rates_around`` has them; nothing is left to one of two at a place."""
+    """First position of each token and the one behind its last, as ``rates_around`` has them; one of two at a place has none."""
     found = []
     for number, place in enumerate(places):
         begin = (places[number - 1] + place + 1) // 2 if number else 0
@@ -199,7 +199,7 @@ class NonautoregressiveDecoder(nn.Module):
 
         Args:
             tokens: int64 (batch, length), rows, the ``mask`` token where nothing is known.
-            token_lengths: int64 (batch,), of each row, stop token included.
+            token_lengths: int64 (batch,), of each row, its stop token included.
             encoded: (batch, positions, width).
             encoded_lengths: int64 (batch,).
             memory: keys and values of ``encoded``, filled by the first pass and read by those that follow.

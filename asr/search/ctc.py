@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from asr.model.recognizer import Encoded, Recognizer
 from asr.search.hypothesis import Hypothesis
@@ -39,6 +40,13 @@ def spikes(path: Sequence[int], log_probabilities: Sequence[float], blank: int) 
         elif value > found[-1].log_probability:
             found[-1] = Spike(token, place, value)
     return found
+
+
+def ctc_texts(log_probabilities: Tensor, lengths: Tensor, blank: int) -> list[list[Spike]]:
+    """The texts of CTC's greedy paths, of its log-probabilities (batch, positions, tokens) with lengths int64 (batch,)."""
+    scores, paths = log_probabilities.max(dim=-1)
+    rows = zip(paths.tolist(), scores.tolist(), lengths.tolist(), strict=True)
+    return [spikes(path[:length], score[:length], blank) for path, score, length in rows]
 
 
 @torch.inference_mode()

@@ -19,9 +19,9 @@ from asr.model.configuration import LengthWay
 from asr.model.layers import length_mask
 from asr.model.nonautoregressive import NonautoregressiveDecoder, rates_around
 from asr.model.recognizer import Encoded, Recognizer
-from asr.search.ctc import spikes
+from asr.search.ctc import ctc_texts
 from asr.search.hypothesis import FinishReason, Hypothesis
-from asr.search.realignment import realign_search
+from asr.search.realignment import SURE, realign_search
 from asr.text.tokenizer import Tokenizer
 
 
@@ -62,7 +62,7 @@ def mask_predict_search(
     iterations: int = 4,
     length_by: LengthWay | None = None,
     candidates: int = 1,
-    ctc_threshold: float = 0.99,
+    ctc_threshold: float = SURE,
     steps: MaskPredictSteps | None = None,
 ) -> list[Hypothesis]:
     """Decode a batch in so many passes, whatever its texts' lengths.
@@ -75,8 +75,8 @@ def mask_predict_search(
         iterations: passes of the decoder, at least 1.
         length_by: how the length is found; None: the first way of the model's configuration.
         candidates: with ``predictor``, so many of the most probable lengths are decoded, and the best by score is kept.
-        ctc_threshold: with ``ctc``, tokens of at least this probability are known from the start; with ``alignment``, nothing
-            is put in between two of them.
+        ctc_threshold: with ``ctc``, tokens of at least this probability are known from the start; with ``alignment``, there is
+            no place between two different tokens above it.
         steps: if given, filled with what is known at each pass.
 
     Returns:
@@ -159,11 +159,7 @@ def ctc_rows(model: Recognizer, tokenizer: Tokenizer, encoded: Encoded, bounds: 
     A token's probability is the highest of the positions that say it in a row. Also returns how much of a token each
     position holds, float32 (batch, positions), by ``rates_around``.
     """
-    scores, paths = model.ctc_log_probabilities(encoded).max(dim=-1)
-    found = [
-        spikes(path[:length], score[:length], tokenizer.blank)
-        for path, score, length in zip(paths.tolist(), scores.tolist(), encoded.lengths.tolist(), strict=True)
-    ]
+    found = ctc_texts(model.ctc_log_probabilities(encoded), encoded.lengths, tokenizer.blank)
     texts = torch.tensor([len(text) for text in found], device=bounds.device).minimum(bounds)
     rows = hidden_rows(bounds, texts[:, None], tokenizer.stop)
     known, log_probabilities = rows.tokens.clone(), rows.log_probabilities.clone()

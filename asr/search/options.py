@@ -57,9 +57,11 @@ class DecodingOptions:
             decoder is at least this times that of the likeliest other token; without a choice, anywhere.
         minimum_length: a text of the decoder has so many tokens for each of the encoder's positions at least.
         iterations: passes of the non-autoregressive decoder.
-        length_by: what says how long its text is: predictor, row or ctc; None: the first that it was trained for.
+        length_by: what says how long its text is: predictor, row, ctc or alignment; None: the first
+            that it was trained for.
         length_candidates: with predictor, so many of the most probable lengths are decoded and the best is kept.
-        ctc_threshold: with ctc, tokens that the CTC head gives at least this probability are not asked for.
+        ctc_threshold: with ctc, tokens that the CTC head gives at least this probability are not asked for; with alignment,
+            nothing is put in between two that are surer.
         language_model: its log-probability is added to the score.
         language_model_weight: what it is multiplied by; 0 leaves out the model's own language model as well.
         phrases: words and names that are expected.

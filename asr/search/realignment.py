@@ -1,12 +1,12 @@
 """Search that reads CTC's text and writes it anew (Align-Refine, Chi, Salazar and Kirchhoff 2021).
 
-The row that the decoder reads is the text with a blank before, between and behind its tokens, but none between two that
-are sure. At each of these places it
-says a token or a blank, and what it says is read as CTC's path is. So a token can be replaced, left out or put in, which
-a row as long as the text does not allow. What comes out is the text that the next pass reads.
+The row that the decoder reads is the text with blanks before, between and behind its tokens, but none between two that are
+sure. At each of these places it says a token or a blank, and what it says is read as CTC's path is. So a token can be
+replaced, left out or put in, which a row as long as the text does not allow. What comes out is the text that the next pass
+reads.
 
-In the paper a row is CTC's whole path, a place for each position of the encoder. For English letters that is some two times
-as long, and most of it are blanks beside blanks.
+In the paper a row is CTC's whole path, a place for each position of the encoder. For English letters that is more than
+twice as long, and most of it are blanks beside blanks.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.model.attention import KeyValueCache
 from asr.model.nonautoregressive import NonautoregressiveDecoder, extents
 from asr.model.recognizer import Encoded, Recognizer
-from asr.search.ctc import Spike, spikes
+from asr.search.ctc import Spike, ctc_texts, spikes
 from asr.search.hypothesis import FinishReason, Hypothesis
 from asr.text.tokenizer import Tokenizer
+
+# Probability of a token above which the search takes it for sure.
+SURE = 0.99
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,7 @@ class AlignmentRows:
         return AlignmentRows(*(value.to(device) for value in vars(self).values()))
 
 
-def alignment_rows(
-    texts: Sequence[Sequence[Spike]], positions: Sequence[int], blank: int, threshold: float = 1.0
-) -> AlignmentRows:
+def alignment_rows(texts: Sequence[Sequence[Spike]], positions: Sequence[int], blank: int, threshold: float) -> AlignmentRows:
     """Rows of texts whose tokens have places.
 
     A token hears the positions that are nearer to it than to its neighbours, as in ``rates_around``, and its own; a blank
@@ -64,13 +65,13 @@ def alignment_rows(
         texts: their tokens, in the order of their places.
         positions: of the encoder's output, of each utterance.
         blank: the blank token.
-        threshold: between two different tokens that both have a probability above this there is no blank.
+        threshold: between two different tokens that are sure, with a probability above this, there is no blank.
     """
     columns: list[tuple[Tensor, ...]] = []
     for text, count in zip(texts, positions, strict=True):
         edges = [0, *(spike.place for spike in text), max(count - 1, 0)]
         near = extents(edges[1:-1], count)
-        sure = [math.exp(spike.log_probability) > threshold for spike in text]
+        sure = [is_sure(spike, threshold) for spike in text]
         row: list[tuple[int, int, int, int]] = []
         for number, (before, behind) in enumerate(pairwise(edges)):
             if number:
@@ -91,11 +92,15 @@ def alignment_rows(
     )
 
 
-def ctc_texts(log_probabilities: Tensor, lengths: Tensor, blank: int) -> list[list[Spike]]:
-    """The texts of CTC's greedy paths, of its log-probabilities (batch, positions, tokens) with lengths int64 (batch,)."""
-    scores, paths = log_probabilities.max(dim=-1)
-    rows = zip(paths.tolist(), scores.tolist(), lengths.tolist(), strict=True)
-    return [spikes(path[:length], score[:length], blank) for path, score, length in rows]
+def is_sure(token: Spike, threshold: float) -> bool:
+    """Whether its probability, CTC's or that of the pass that wrote it, is above the threshold."""
+    return math.exp(token.log_probability) > threshold
+
+
+def unsaid(decoder: NonautoregressiveDecoder, tokenizer: Tokenizer) -> list[int]:
+    """Tokens that have no place in a text: the stop token, the mask, and what the configuration suppresses."""
+    settings = decoder.configuration
+    return sorted({tokenizer.stop, tokenizer.identifier(settings.mask), *settings.suppressed} - {tokenizer.blank})
 
 
 @torch.no_grad()
@@ -105,8 +110,8 @@ def rewritten(
     encoded: Encoded,
     blank: int,
     never: Sequence[int],
+    threshold: float,
     memory: KeyValueCache | None = None,
-    threshold: float = 1.0,
 ) -> list[list[Spike]]:
     """One pass: what the decoder says of each text, its tokens at the places of the row that said them.
 
@@ -116,8 +121,8 @@ def rewritten(
         encoded: the encoder's output.
         blank: the blank token.
         never: tokens that are not said.
-        memory: keys and values of ``encoded``, filled by the first pass.
         threshold: see ``alignment_rows``.
+        memory: keys and values of ``encoded``, filled by the first pass.
     """
     rows = alignment_rows(texts, encoded.lengths.tolist(), blank, threshold).to(encoded.values.device)
     acoustic = decoder.heard_embedding(encoded.values, rows.begins, rows.ends)
@@ -139,7 +144,7 @@ def realign_search(
     encoded: Encoded,
     sample_lengths: Sequence[int] | Tensor,
     iterations: int = 1,
-    threshold: float = 1.0,
+    threshold: float = SURE,
     steps: list[list[int | None]] | None = None,
 ) -> list[Hypothesis]:
     """Decode a batch in at most so many passes; one that changes nothing is the last.
@@ -161,16 +166,15 @@ def realign_search(
     bounds = [decoder.longest_text(int(samples)) for samples in sample_lengths]
     if not bounds:
         return []
-    mask = tokenizer.identifier(decoder.configuration.mask)
-    never = sorted({tokenizer.stop, mask, *decoder.configuration.suppressed} - {tokenizer.blank})
+    never = unsaid(decoder, tokenizer)
     memory = decoder.memory()
     found = _cut(ctc_texts(model.ctc_log_probabilities(encoded), encoded.lengths, tokenizer.blank), bounds)
     for _ in range(iterations):
         if steps is not None:
             steps.append([spike.token for spike in found[0]])
         before = found
-        found = _cut(rewritten(decoder, found, encoded, tokenizer.blank, never, memory, threshold), bounds)
-        if _outlines(found) == _outlines(before):
+        found = _cut(rewritten(decoder, found, encoded, tokenizer.blank, never, threshold, memory), bounds)
+        if _outlines(found, threshold) == _outlines(before, threshold):
             break
     if steps is not None:
         steps.append([spike.token for spike in found[0]])
@@ -187,5 +191,6 @@ def _cut(texts: list[list[Spike]], bounds: Sequence[int]) -> list[list[Spike]]:
     return [text[:bound] for text, bound in zip(texts, bounds, strict=True)]
 
 
-def _outlines(texts: list[list[Spike]]) -> list[list[tuple[int, int]]]:
-    return [[(spike.token, spike.place) for spike in text] for text in texts]
+def _outlines(texts: list[list[Spike]], threshold: float) -> list[list[tuple[int, int, bool]]]:
+    """All that the next rows depend on."""
+    return [[(each.token, each.place, is_sure(each, threshold)) for each in text] for text in texts]

@@ -27,6 +27,7 @@ from asr.exceptions import TrainingError
 from asr.model.device import choose_device, slow_bfloat16
 from asr.model.precision import choose_for_training
 from asr.model.recognizer import Recognizer
+from asr.search.realignment import unsaid
 from asr.training import checkpoints, curves, log
 from asr.training.beginning import build
 from asr.training.checkpoints import Progress
@@ -95,8 +96,10 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
     if earlier is not None and not resume:
         raise TrainingError(f"{run}: holds a run already; go on with --resume or choose another output.")
 
-    # A head that the loss leaves out has no gradient that the ranks could wait for.
-    idle = settings.ctc_weight in (0, 1) or settings.nonautoregressive_weight == 0
+    # A head that the loss leaves out has no gradient that the ranks could wait for, nor has a batch of alignment lengths.
+    second = recipe.model_configuration().nonautoregressive
+    mixed = second is not None and "alignment" in second.lengths and len(second.lengths) > 1
+    idle = settings.ctc_weight in (0, 1) or settings.nonautoregressive_weight == 0 or mixed
     device = choose_device(settings.device)
     precision = choose_for_training(settings.precision, device)
     # accelerate remembers the first run's precision and device for the life of the process; this may be the second.
@@ -161,6 +164,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         settings.length_weight,
         settings.unheard,
         settings.misread,
+        unsaid(model.nonautoregressive, tokenizer) if model.nonautoregressive else (),
     )
     wrapped, optimizer = accelerator.prepare(objective, make_optimizer(model, settings, settings.learning_rates))
     # The optimiser knows which of the encoder's layers are not trained.

@@ -1,6 +1,6 @@
 """The joint objective: (1 - w) * label-smoothed cross-entropy of the decoder + w * CTC (Watanabe et al. 2017).
 
-A non-autoregressive decoder adds its own (``asr.training.masking``), with a weight.
+A non-autoregressive decoder adds its own (``asr.training.masking`` or ``asr.training.realignment``), with a weight.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ class Objective(nn.Module):
         length_weight: of its length predictor's loss in that.
         unheard: share of what is said that it does not hear.
         misread: largest share of CTC's text that it reads wrong.
+        unsaid: tokens that its search does not say.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Objective(nn.Module):
         length_weight: float = 0.1,
         unheard: float = 0.0,
         misread: float = 0.0,
+        unsaid: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.model = model
@@ -151,6 +153,7 @@ class Objective(nn.Module):
         self.length_weight = length_weight
         self.unheard = unheard
         self.misread = misread
+        self.unsaid = unsaid
 
     def forward(
         self,
@@ -216,7 +219,9 @@ class Objective(nn.Module):
             masked = masked_loss(second, encoded, targets.rows, self.label_smoothing, self.length_weight, spoken)
         elif second is not None and log_probabilities is not None:
             path, texts = log_probabilities.transpose(0, 1), (targets.labels, targets.label_lengths)
-            masked = realignment_loss(second, encoded, path, *texts, self.blank, generator, self.misread, self.unheard)
+            masked = realignment_loss(
+                second, encoded, path, *texts, self.blank, self.unsaid, generator, self.misread, self.unheard
+            )
         if second is not None:
             total = total + self.nonautoregressive_weight * masked
         return Losses(total, attention, ctc, masked)

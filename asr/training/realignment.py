@@ -15,10 +15,11 @@ from torch import Tensor
 from asr.model.configuration import LengthWay
 from asr.model.nonautoregressive import NonautoregressiveDecoder
 from asr.model.recognizer import Encoded
-from asr.search.realignment import AlignmentRows, alignment_rows, ctc_texts, rewritten
+from asr.search.ctc import ctc_texts
+from asr.search.realignment import SURE, AlignmentRows, alignment_rows, rewritten
 
-_UNHEARD_RUN = 8  # places of a row, four tokens and the blanks between them
-# Blanks are as many as tokens, and CTC puts in less than it leaves out or takes for another.
+_UNHEARD_RUN = 8  # places of a row, some five tokens and the blanks between them
+# CTC puts in less than it leaves out or takes for another.
 _PUT_IN = 0.3
 # Of the batches this share reads what the decoder itself has written of CTC's text, as later passes do.
 _OWN = 0.25
@@ -42,6 +43,7 @@ def realignment_loss(
     labels: Tensor,
     label_lengths: Tensor,
     blank: int,
+    never: Sequence[int] = (),
     generator: torch.Generator | None = None,
     misread: float = 0.0,
     unheard: float = 0.0,
@@ -55,17 +57,19 @@ def realignment_loss(
         labels: int64 (sum of lengths,), the texts end to end.
         label_lengths: int64 (batch,).
         blank: the blank token.
-        generator: draws mistakes, and whether it is the first pass; without it the rows are those of the search's first.
+        never: tokens that the search does not say.
+        generator: draws mistakes, the search's threshold, and whether it is the first pass; without it the rows are those of
+            the search's first.
         misread: see ``mistaken``.
         unheard: share of the row's places whose sound is taken away, in runs.
     """
     texts = ctc_texts(log_probabilities.detach(), encoded.lengths, blank)
-    threshold = 1.0
+    threshold = SURE
     if generator is not None:
         own, some, below = torch.rand(3, generator=generator).tolist()
         threshold = 1.0 - _UNSURE * below if some < 0.5 else 1.0
         if own < _OWN:
-            texts = rewritten(decoder, texts, encoded, blank, (), threshold=threshold)
+            texts = rewritten(decoder, texts, encoded, blank, never, threshold)
     rows = alignment_rows(texts, encoded.lengths.tolist(), blank, threshold)
     heard = encoded.values
     if generator is not None:
@@ -77,16 +81,17 @@ def realignment_loss(
     logits = decoder(rows.tokens, rows.lengths, heard, encoded.lengths, acoustic=acoustic)
     with torch.autocast(heard.device.type, enabled=False):
         # A text that does not fit into its row, since CTC has left out much of it, teaches nothing.
-        total = F.ctc_loss(
+        each = F.ctc_loss(
             logits.float().log_softmax(dim=-1).transpose(0, 1),
             labels,
             rows.lengths,
             label_lengths,
             blank=blank,
-            reduction="sum",
+            reduction="none",
             zero_infinity=True,
         )
-    return total / label_lengths.sum().clamp(min=1)
+    taught = label_lengths[each.detach() != 0].sum()
+    return each.sum() / taught.clamp(min=1)
 
 
 def mistaken(rows: AlignmentRows, letters: Tensor, blank: int, most: float, generator: torch.Generator) -> AlignmentRows:

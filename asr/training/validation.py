@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from lhotse import CutSet
+from torch import nn
 
 from asr.corpora import manifests
 from asr.corpora.batches import BatchLoader
@@ -30,8 +32,8 @@ from asr.training.objective import Objective, encoded_targets, moved
 class Validation:
     """Greedy decoding of the validation set.
 
-    ``error_rate`` and ``length_ratio`` are the autoregressive decoder's, else the non-autoregressive one's, else CTC's;
-    that of a part that is not there is not a number.
+    ``error_rate`` and ``length_ratio`` are those of the first part that is trained: the autoregressive decoder, the
+    non-autoregressive one, CTC. That of a part that is not there is not a number.
     """
 
     epoch: int
@@ -101,7 +103,9 @@ def validate(
     objective.train()
     total = max(sum(row[2] for row in unique), 1)
     rates = {part: sum(row[3][part][0] for row in unique) / total for part in found}
-    main = next(iter(found))
+    parts = {"decoder": model.decoder, "nonautoregressive": model.nonautoregressive, "ctc": model.ctc}
+    trained = [part for part in found if any(each.requires_grad for each in _parameters(parts[part]))]
+    main = next(iter(trained or found))
     return Validation(
         epoch=epoch,
         step=step,
@@ -112,6 +116,10 @@ def validate(
         length_ratio=sum(row[3][main][1] for row in unique) / total,
         seconds=time.monotonic() - began,
     )
+
+
+def _parameters(part: nn.Module | None) -> Iterable[nn.Parameter]:
+    return () if part is None else part.parameters()
 
 
 def _units(text: str, words: bool) -> list[str]:

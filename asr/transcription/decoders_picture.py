@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,12 @@ class KnownTokens:
     Attributes:
         autoregressive: a row before each step, and the whole text, stop token included, after the last.
         nonautoregressive: a row before each pass, and the whole text after the last; by alignment, texts of several lengths.
+        rewritten: whether each pass writes the whole text anew, by alignment.
     """
 
     autoregressive: tuple[tuple[str | None, ...], ...]
     nonautoregressive: tuple[tuple[str | None, ...], ...]
+    rewritten: bool = False
 
 
 @torch.inference_mode()
@@ -72,6 +76,7 @@ def known_tokens(
     return KnownTokens(
         tuple((*text[:known], *[None] * (len(text) - known)) for known in range(len(text) + 1)),
         tuple(tuple(None if token is None else label(tokenizer, token) for token in row) for row in passes.rows),
+        model.nonautoregressive.configuration.lengths[0] == "alignment",
     )
 
 
@@ -86,9 +91,10 @@ def write(known: KnownTokens, output: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
     columns = max(len(row) for row in (*known.autoregressive, *known.nonautoregressive))
+    again = "CTC's text, all of it written anew" if known.rewritten else "all at once, then the least sure again"
     parts = (
         ("Autoregressive: one token after another", "step", known.autoregressive),
-        ("Non-autoregressive: all at once, then the least sure again", "pass", known.nonautoregressive),
+        (f"Non-autoregressive: {again}", "pass", known.nonautoregressive),
     )
     width = max(_SIDE + columns * _CELL + 2 * _MARGIN, 7.5)
     height = 0.55 + sum(0.85 + _CELL * len(rows) for _, _, rows in parts)
@@ -110,6 +116,14 @@ def write(known: KnownTokens, output: Path, title: str) -> None:
             raise AsrError(f"{output}: cannot be written ({error.strerror}); give another --decoders.") from error
 
 
+def _kept(before: Sequence[str | None], now: Sequence[str | None]) -> set[int]:
+    """Columns of what was there before; in a text of another length, what a shortest list of changes leaves."""
+    if len(before) == len(now):
+        return {column for column, pair in enumerate(zip(before, now, strict=True)) if pair[0] == pair[1]}
+    blocks = SequenceMatcher(None, before, now, autojunk=False).get_matching_blocks()
+    return {block.b + offset for block in blocks for offset in range(block.size)}
+
+
 def _draw(axes: Any, top: float, heading: str, unit: str, rows: tuple[tuple[str | None, ...], ...]) -> None:
     """A row of cells for each step: grey is unknown, pale is known, full is what the step before gave."""
     from matplotlib.patches import Rectangle
@@ -121,9 +135,9 @@ def _draw(axes: Any, top: float, heading: str, unit: str, rows: tuple[tuple[str 
         y = top + n * _CELL
         name = "at the start" if n == 0 else f"after {unit} {n}" if n < steps else f"after {unit} {n}: text"
         axes.text(_MARGIN + _SIDE - 0.1, y + _CELL / 2, name, ha="right", va="center", fontsize=8, color=SOFT)
+        kept = _kept(rows[n - 1], row) if n else {*range(len(row))}
         for column, token in enumerate(row):
-            before = rows[n - 1][column] if n and column < len(rows[n - 1]) else None
-            new = n > 0 and token is not None and token != before
+            new = token is not None and column not in kept
             x = _MARGIN + _SIDE + column * _CELL
             face = "#eef0f4" if token is None else ACCENT if new else PALE
             axes.add_patch(Rectangle((x, y), _CELL * 0.92, _CELL * 0.9, facecolor=face, edgecolor=LINE, linewidth=0.4))

@@ -123,8 +123,12 @@ def test_the_three_heads_stand_on_one_encoder() -> None:
 
 
 def test_a_length_by_ctc_needs_its_head() -> None:
-    with pytest.raises(ValidationError, match="no CTC head"):
-        ModelConfiguration(ctc=False, nonautoregressive=NonautoregressiveConfiguration(lengths=("ctc",)))
+    for way in ("ctc", "alignment"):
+        second = NonautoregressiveConfiguration(lengths=("row", way))  # type: ignore[arg-type]
+        with pytest.raises(ValidationError, match=f"has {way}, but the model has no CTC head"):
+            ModelConfiguration(ctc=False, nonautoregressive=second)
+        with pytest.raises(ValidationError, match=f"has {way}, but the CTC head writes other tokens"):
+            ModelConfiguration(ctc_characters="abc", nonautoregressive=second)
     with pytest.raises(ValidationError, match="width 256 cannot be divided among 3"):
         ModelConfiguration(nonautoregressive=NonautoregressiveConfiguration(heads=3))
     assert ModelConfiguration(decoder=None, ctc=False, nonautoregressive=NonautoregressiveConfiguration(lengths=("row",)))

@@ -15,6 +15,7 @@ from torch import Tensor
 from asr.model.configuration import EncoderConfiguration, ModelConfiguration, NonautoregressiveConfiguration
 from asr.model.nonautoregressive import NonautoregressiveDecoder
 from asr.model.recognizer import Encoded, Recognizer
+from asr.search import realignment
 from asr.search.ctc import Spike, ctc_greedy_search
 from asr.search.mask_predict import MaskPredictSteps, mask_predict_search
 from asr.search.realignment import alignment_rows, realign_search
@@ -98,7 +99,7 @@ def test_a_row_has_the_tokens_and_a_place_before_between_and_behind_them(data: s
     text = [Spike(token, place, -0.5) for token, place in zip(tokens, places, strict=True)]
     # Another, longer text: its padding must not reach this one.
     other = [Spike(5, place, -0.5) for place in range(40)]
-    rows = alignment_rows([text, other], [positions, 60], BLANK)
+    rows = alignment_rows([text, other], [positions, 60], BLANK, 1.0)
     length = int(rows.lengths[0])
     row = rows.tokens[0].tolist()
     assert length == 2 * len(places) + 1
@@ -115,7 +116,7 @@ def test_between_two_tokens_that_are_sure_there_is_no_place(data: st.DataObject,
     places = sorted(data.draw(st.sets(st.integers(0, 29))))
     text = [Spike(data.draw(st.integers(4, 6)), place, math.log(data.draw(st.sampled_from([0.3, 0.8, 1.0])))) for place in places]
     rows = alignment_rows([text], [30], BLANK, threshold)
-    whole = alignment_rows([text], [30], BLANK)
+    whole = alignment_rows([text], [30], BLANK, 1.0)
     expected = []
     for number in range(len(text) + 1):
         pair = text[max(number - 1, 0) : number + 1]
@@ -131,7 +132,7 @@ def test_between_two_tokens_that_are_sure_there_is_no_place(data: st.DataObject,
     assert [token for token, _ in groupby(rows.tokens[0].tolist()) if token != BLANK] == [each.token for each in text]
 
 
-def plain(model: Recognizer, encoded: Encoded, iterations: int, bound: int) -> list[tuple[int, float]]:
+def plain(model: Recognizer, encoded: Encoded, iterations: int, bound: int, threshold: float) -> list[tuple[int, float]]:
     """The search of one utterance, place by place in plain Python."""
     decoder = second(model)
     assert decoder.acoustic is not None
@@ -148,6 +149,10 @@ def plain(model: Recognizer, encoded: Encoded, iterations: int, bound: int) -> l
         at = heard([place for _, _, place in text], count)
         row = [BLANK] * len(at)
         row[1::2] = [token for token, _, _ in text]
+        # No place between two different tokens that are sure.
+        sure = [math.exp(value) > threshold for _, value, _ in text]
+        pairs = {2 * n for n in range(1, len(text)) if sure[n - 1] and sure[n] and text[n - 1][0] != text[n][0]}
+        at, row = ([each for n, each in enumerate(column) if n not in pairs] for column in (at, row))
         means = torch.stack([encoded.values[0, sorted(own)].mean(dim=0) for _, own in at])
         logits = decoder(
             torch.tensor([row]), torch.tensor([len(row)]), encoded.values, encoded.lengths, acoustic=decoder.acoustic(means)[None]
@@ -159,20 +164,24 @@ def plain(model: Recognizer, encoded: Encoded, iterations: int, bound: int) -> l
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_it_is_the_plain_search_in_a_batch_and_alone(seed: int) -> None:
-    model = recognizer(seed)
-    encoded, samples = random_encoded()
-    for iterations in (1, 2):
-        found = realign_search(model, TOKENIZER, encoded, samples, iterations)
+@pytest.mark.parametrize("threshold", [1.0, 0.5])
+def test_it_is_the_plain_search_in_a_batch_and_alone(seed: int, threshold: float) -> None:
+    model = recognizer(seed, tokens_per_second=6)
+    encoded, samples = random_encoded(8)
+    reasons = set()
+    for iterations in (1, 2, 4):
+        found = realign_search(model, TOKENIZER, encoded, samples, iterations, threshold)
         for row, hypothesis in enumerate(found):
             bound = second(model).longest_text(int(samples[row]))
             with torch.no_grad():
-                expected = plain(model, one_of(encoded, row), iterations, bound)
+                expected = plain(model, one_of(encoded, row), iterations, bound, threshold)
             assert list(hypothesis.tokens) == [token for token, _ in expected]
             assert list(hypothesis.log_probabilities) == pytest.approx([value for _, value in expected], abs=1e-4)
-            (alone,) = realign_search(model, TOKENIZER, one_of(encoded, row), samples[row : row + 1], iterations)
+            (alone,) = realign_search(model, TOKENIZER, one_of(encoded, row), samples[row : row + 1], iterations, threshold)
             assert alone.tokens == hypothesis.tokens
             assert hypothesis.finish_reason == ("length" if len(hypothesis.tokens) == bound else "stop")
+            reasons.add(hypothesis.finish_reason)
+    assert reasons == {"length", "stop"}
 
 
 def test_a_text_gets_longer_and_shorter_than_ctcs_and_passes_change_it() -> None:
@@ -203,7 +212,7 @@ def echo(model: Recognizer) -> None:
         decoder.token_embedding.weight.copy_(torch.eye(len(TOKENIZER), 32) * 200)
 
 
-def test_a_decoder_that_says_what_it_reads_gives_ctcs_text_and_needs_no_second_pass() -> None:
+def test_a_decoder_that_says_what_it_reads_gives_ctcs_text_and_needs_no_third_pass() -> None:
     model = recognizer(1)
     echo(model)
     encoded, samples = random_encoded()
@@ -214,7 +223,20 @@ def test_a_decoder_that_says_what_it_reads_gives_ctcs_text_and_needs_no_second_p
         # Of two equal tokens a blank between them still makes two.
         assert hypothesis.tokens == expected.tokens
         assert hypothesis.log_probabilities == pytest.approx([0.0] * len(hypothesis.tokens), abs=1e-3)
-    assert steps.rows == [list(by_ctc[0].tokens)] * 2
+    # The first pass is surer than CTC, so that the next row has fewer places; then nothing changes any more.
+    assert steps.rows == [list(by_ctc[0].tokens)] * 3
+
+
+def test_a_text_that_stays_is_read_again_where_the_next_row_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pass was surer or less sure of the same text than CTC: the next row has other places."""
+    model = recognizer(1)
+    encoded, samples = random_encoded(2)
+    first = [[Spike(7, 1, -0.001), Spike(8, 4, -0.001)], [Spike(9, 2, -0.001)]]
+    # The first text stays, less sure now; then the place between its tokens says something.
+    passes = iter([[[Spike(7, 1, -2.0), Spike(8, 4, -2.0)], first[1]], [[Spike(7, 1, -2.0), Spike(9, 2, -2.0)], first[1]]])
+    monkeypatch.setattr(realignment, "ctc_texts", lambda *_: first)
+    monkeypatch.setattr(realignment, "rewritten", lambda *_: next(passes))
+    assert [each.tokens for each in realign_search(model, TOKENIZER, encoded, samples, 2, 0.9)] == [(7, 9), (9,)]
 
 
 def test_where_ctc_says_nothing_the_one_place_of_the_row_may_say_something() -> None:

@@ -61,7 +61,7 @@ def test_the_loss_is_that_of_all_ways_to_write_the_text_in_the_row() -> None:
     total = 0.0
     for row, (text, wanted) in enumerate(zip(heard, true, strict=True)):
         rows = alignment_rows(
-            [[Spike(token, 2 * n + 1, 0.0) for n, token in enumerate(text)]], [int(encoded.lengths[row])], BLANK
+            [[Spike(token, 2 * n + 1, 0.0) for n, token in enumerate(text)]], [int(encoded.lengths[row])], BLANK, 1.0
         )
         values = encoded.values[row : row + 1, : int(encoded.lengths[row])]
         acoustic = made.heard_embedding(values, rows.begins, rows.ends)
@@ -91,7 +91,7 @@ def test_a_text_that_does_not_fit_into_its_row_teaches_nothing_and_harms_nothing
 
 def test_mistakes_are_as_many_as_asked_for_and_of_all_kinds() -> None:
     text = [Spike(1 + n % 2, n, 0.0) for n in range(50)]
-    rows = alignment_rows([text] * 400, [60] * 400, BLANK)
+    rows = alignment_rows([text] * 400, [60] * 400, BLANK, 1.0)
     letters = torch.tensor([1, 2, 2, 3])
     read = mistaken(rows, letters, BLANK, 0.4, torch.Generator().manual_seed(0))
     before, now = rows.tokens[:, 1::2], read.tokens[:, 1::2]
@@ -113,7 +113,7 @@ def test_mistakes_are_as_many_as_asked_for_and_of_all_kinds() -> None:
 
 def test_what_is_unheard_is_runs_of_the_rows_places() -> None:
     text = [Spike(1, 5 * n + 2, 0.0) for n in range(40)]
-    rows = alignment_rows([text, text[:10]], [200, 50], BLANK)
+    rows = alignment_rows([text, text[:10]], [200, 50], BLANK, 1.0)
     silent = unheard_positions(rows, 200, 0.3, torch.Generator().manual_seed(0))
     assert not silent[1, 50:].any()
     runs = [len(list(group)) for quiet, group in itertools.groupby(silent[0].tolist()) if quiet]

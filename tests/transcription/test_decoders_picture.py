@@ -15,6 +15,7 @@ from asr.model.checkpoint import Checkpoint
 from asr.model.configuration import (
     DecoderConfiguration,
     EncoderConfiguration,
+    LengthWay,
     ModelConfiguration,
     NonautoregressiveConfiguration,
 )
@@ -26,13 +27,13 @@ from asr.transcription import decoders_picture
 from asr.transcription.decoders_picture import known_tokens, write
 
 
-def untrained(both: bool = True, seed: int = 8) -> Checkpoint:
+def untrained(both: bool = True, seed: int = 8, lengths: tuple[LengthWay, ...] = ("predictor", "ctc")) -> Checkpoint:
     torch.manual_seed(seed)
     tokenizer = CharacterTokenizer.build(["the quick brown fox jumps over the lazy dog"])
     settings = ModelConfiguration(
         encoder=EncoderConfiguration(layers=1, width=32, heads=2, feed_forward=32),
         decoder=DecoderConfiguration(layers=3, heads=2, feed_forward=64, scale_embedding=False, suppressed=(0, 1, 2)),
-        nonautoregressive=NonautoregressiveConfiguration(layers=1, heads=2, feed_forward=32) if both else None,
+        nonautoregressive=NonautoregressiveConfiguration(layers=1, heads=2, feed_forward=32, lengths=lengths) if both else None,
     )
     return Checkpoint(Recognizer(settings, len(tokenizer)).eval(), tokenizer)
 
@@ -63,6 +64,31 @@ def test_rows_are_what_the_searches_found(data: Path, tmp_path: Path) -> None:
     write(known, tmp_path / "picture.png", "weather")
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
     assert imread(tmp_path / "picture.png").shape[1] >= 900
+
+
+def test_texts_that_are_written_anew_may_have_other_lengths(data: Path, tmp_path: Path) -> None:
+    checkpoint = untrained(lengths=("alignment",))
+    second = checkpoint.model.nonautoregressive
+    assert checkpoint.model.ctc is not None
+    assert second is not None
+    with torch.no_grad():
+        # As they begin, CTC says more than there may be, and the decoder what it reads.
+        checkpoint.model.ctc.bias[checkpoint.tokenizer.blank] += 1.0
+        for parameter in second.layers.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+    known = known_tokens(checkpoint, data / "weather.wav", duration=0.6, iterations=3)
+    assert known.rewritten
+    lengths = {len(row) for row in known.nonautoregressive}
+    assert len(lengths) > 1, lengths
+    assert all(None not in row for row in known.nonautoregressive)
+    write(known, tmp_path / "picture.png", "weather")
+    assert imread(tmp_path / "picture.png").shape[1] >= 900
+
+
+def test_what_is_new_is_what_a_list_of_changes_would_name() -> None:
+    assert decoders_picture._kept(list("cat"), list("cut")) == {0, 2}
+    assert decoders_picture._kept(list("he sat"), list("she sat")) == {1, 2, 3, 4, 5, 6}
+    assert decoders_picture._kept([], list("a")) == set()
 
 
 def test_what_cannot_be_drawn_is_one_sentence(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
