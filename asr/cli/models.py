@@ -138,7 +138,7 @@ def distill(
     for failure in result.failures:
         print(f"asr: {failure}", file=sys.stderr)
     print(
-        f"{result.manifest}: {result.written} utterances, {result.changed} with another text than the transcript; "
+        f"{result.manifest}: {result.written} utterances, {result.changed} with other words than the transcript; "
         f"left out: {result.empty} empty, {result.unfinished} unfinished, {len(result.failures)} unreadable"
     )
     if result.failures:

@@ -65,3 +65,8 @@ def normalizer(name: str) -> Normalizer:
 
         return Normalizer(name, mandarin.version(), spaces=False, function=mandarin.normalize)
     raise ConfigurationError(f"normaliser '{name}': is not known, choose one of {', '.join(NAMES)}.")
+
+
+def of_language(language: str) -> Normalizer:
+    """The normaliser of a model's language, ``basic`` where it has none of its own."""
+    return normalizer({"en": "english", "zh": "mandarin"}.get(language, "basic"))

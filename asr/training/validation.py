@@ -23,7 +23,7 @@ from asr.search.ctc import ctc_greedy_search
 from asr.search.greedy import greedy_search
 from asr.search.hypothesis import Hypothesis
 from asr.search.mask_predict import mask_predict_search
-from asr.text.normalization import normalizer
+from asr.text.normalization import of_language
 from asr.training.configuration import Recipe
 from asr.training.objective import Objective, encoded_targets, moved
 
@@ -74,7 +74,7 @@ def validate(
     language = checkpoint.model.configuration.language
     words = language != "zh"
     # What is written as training writes it is compared as scoring compares it.
-    normal = normalizer({"en": "english", "zh": "mandarin"}.get(language, "basic"))
+    normal = of_language(language)
     objective.eval()
     began = time.monotonic()
     rows: list[tuple[str, float, int, dict[str, tuple[int, int]]]] = []

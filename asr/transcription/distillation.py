@@ -19,6 +19,7 @@ from asr.audio import files
 from asr.corpora import manifests
 from asr.exceptions import AudioError, CorpusError
 from asr.search.options import DecodingOptions
+from asr.text.normalization import of_language
 from asr.transcription.transcriber import load
 
 
@@ -29,7 +30,7 @@ class Distillation:
     Attributes:
         manifest: the file.
         written: utterances in it.
-        changed: of these, with another text than the transcript.
+        changed: of these, with another text than the transcript as scoring compares them, without capitals and marks.
         empty: utterances left out because the model wrote nothing.
         unfinished: left out because a bound or repetition ended the text.
         failures: one for each file that could not be read.
@@ -68,6 +69,7 @@ def distill(
         raise CorpusError(f"{output}: is not the name of a manifest; end it in .jsonl.gz.")
     cuts = sorted(manifests.load(manifest), key=lambda cut: float(cut.duration))
     transcriber = load(model, device, options, batch_size)
+    normal = of_language(transcriber.checkpoint.model.configuration.language)
     written: list[Cut] = []
     changed = empty = unfinished = 0
     failures: list[AudioError] = []
@@ -86,7 +88,7 @@ def distill(
                 empty += 1
             else:
                 (supervision,) = cut.supervisions
-                changed += found.text != supervision.text
+                changed += normal(found.text) != normal(supervision.text or "")
                 custom = {**(supervision.custom or {}), "transcript": supervision.text}
                 written.append(fastcopy(cut, supervisions=[fastcopy(supervision, text=found.text, custom=custom)]))
     if not written:
