@@ -134,9 +134,11 @@ def measurements(speech: list[Speech], language: str) -> list[tuple[str, Callabl
         sounds = [make(float(seconds), np.random.default_rng(n)) for n, seconds in enumerate(lengths)]
         return lambda model: written(decode(model, sounds), language)
 
-    def changed(change: Callable[[Samples, np.random.Generator], Samples]) -> Callable[[Transcriber], str]:
-        altered = [change(each.samples, np.random.default_rng(n)) for n, each in enumerate(speech)]
-        return lambda model: scored(speech, decode(model, altered), language)
+    def changed(
+        change: Callable[[Samples, np.random.Generator], Samples], said: list[Speech] = speech
+    ) -> Callable[[Transcriber], str]:
+        altered = [change(each.samples, np.random.default_rng(n)) for n, each in enumerate(said)]
+        return lambda model: scored(said, decode(model, altered), language)
 
     def noisy(kind: str, ratio: float) -> Callable[[Transcriber], str]:
         return changed(lambda samples, rng: add_noise(samples, generate_noise(kind, len(samples), rng), ratio))
@@ -144,8 +146,8 @@ def measurements(speech: list[Speech], language: str) -> list[tuple[str, Callabl
     def beginnings(seconds: float) -> Callable[[Transcriber], str]:
         return lambda model: written(decode(model, [each.samples[: size(seconds)] for each in speech]), language)
 
-    def crowd(ratio: float) -> Callable[[Transcriber], str]:
-        return changed(lambda samples, rng: add_noise(samples, babble(speech, 6, len(samples) / SAMPLE_RATE, rng), ratio))
+    def crowd(ratio: float, said: list[Speech] = speech) -> Callable[[Transcriber], str]:
+        return changed(lambda samples, rng: add_noise(samples, babble(speech, 6, len(samples) / SAMPLE_RATE, rng), ratio), said)
 
     def size(seconds: float) -> int:
         return int(seconds * SAMPLE_RATE)
@@ -170,7 +172,8 @@ def measurements(speech: list[Speech], language: str) -> list[tuple[str, Callabl
     ]
     if long:
         name = f"{len(long)} of several utterances, up to 30 s"
-        rows.append((name, lambda model: scored(long, decode(model, [each.samples for each in long]), language)))
+        rows.append((name, changed(lambda samples, _: samples, long)))
+        rows += [(f"{name}, babble of 6 voices, {ratio} dB", crowd(ratio, long)) for ratio in (10, 5)]
     return rows
 
 
