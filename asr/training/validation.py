@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from lhotse import CutSet
-from torch import nn
 
 from asr.corpora import manifests
 from asr.corpora.batches import BatchLoader
@@ -103,8 +101,7 @@ def validate(
     objective.train()
     total = max(sum(row[2] for row in unique), 1)
     rates = {part: sum(row[3][part][0] for row in unique) / total for part in found}
-    parts = {"decoder": model.decoder, "nonautoregressive": model.nonautoregressive, "ctc": model.ctc}
-    trained = [part for part in found if any(each.requires_grad for each in _parameters(parts[part]))]
+    trained = [part for part in found if any(each.requires_grad for each in getattr(model, part).parameters())]
     main = next(iter(trained or found))
     return Validation(
         epoch=epoch,
@@ -116,10 +113,6 @@ def validate(
         length_ratio=sum(row[3][main][1] for row in unique) / total,
         seconds=time.monotonic() - began,
     )
-
-
-def _parameters(part: nn.Module | None) -> Iterable[nn.Parameter]:
-    return () if part is None else part.parameters()
 
 
 def _units(text: str, words: bool) -> list[str]:
