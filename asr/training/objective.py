@@ -192,11 +192,11 @@ class Objective(nn.Module):
         realigned = second is not None and targets.rows is None
         log_probabilities = None
         if self.model.ctc is not None and (self.ctc_weight > 0 or realigned):
-            log_probabilities = self.model.ctc_log_probabilities(encoded).transpose(0, 1)
+            log_probabilities = self.model.ctc_log_probabilities(encoded)
         if log_probabilities is not None and self.ctc_weight > 0:
             with torch.autocast(encoded.values.device.type, enabled=False):
                 total = F.ctc_loss(
-                    log_probabilities.float(),
+                    log_probabilities.transpose(0, 1).float(),
                     targets.labels,
                     encoded.lengths,
                     targets.label_lengths,
@@ -205,9 +205,7 @@ class Objective(nn.Module):
                 )
             ctc = total / targets.label_lengths.sum().clamp(min=1)
             if targets.rows is not None and self.model.configuration.ctc_characters is None:
-                spoken = spoken_rates(
-                    log_probabilities.transpose(0, 1), encoded.lengths, targets.labels, targets.label_lengths, self.blank
-                )
+                spoken = spoken_rates(log_probabilities, encoded.lengths, targets.labels, targets.label_lengths, self.blank)
         weight = self.ctc_weight
         if self.model.decoder is None:
             # What is not autoregressive has nothing to share with.
@@ -218,9 +216,17 @@ class Objective(nn.Module):
         if second is not None and targets.rows is not None:
             masked = masked_loss(second, encoded, targets.rows, self.label_smoothing, self.length_weight, spoken)
         elif second is not None and log_probabilities is not None:
-            path, texts = log_probabilities.transpose(0, 1), (targets.labels, targets.label_lengths)
             masked = realignment_loss(
-                second, encoded, path, *texts, self.blank, self.unsaid, generator, self.misread, self.unheard
+                second,
+                encoded,
+                log_probabilities,
+                targets.labels,
+                targets.label_lengths,
+                self.blank,
+                self.unsaid,
+                generator,
+                self.misread,
+                self.unheard,
             )
         if second is not None:
             total = total + self.nonautoregressive_weight * masked
