@@ -34,6 +34,12 @@ VARIANTS = {
         for way in ("alignment", "ctc", "predictor", "row")
         for k in PASSES
     },
+    **{
+        f"nonautoregressive, alignment, K = {k}, all places": DecodingOptions(
+            "nonautoregressive", length_by="alignment", iterations=k, ctc_threshold=1.0
+        )
+        for k in (1, 4)
+    },
     "nonautoregressive, best of 3 lengths, K = 4": DecodingOptions(
         "nonautoregressive", length_by="predictor", length_candidates=3
     ),
