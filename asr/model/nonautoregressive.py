@@ -2,9 +2,9 @@
 
 Two questions come up that one token after another does not have. How long is the row: ``LengthPredictor`` answers from
 the encoder's output, or CTC does, or the row is long and the text ends at its first stop token; or the row has places
-beside CTC's tokens, and is read as CTC's path is. And how do positions agree on one of several
-good answers: the decoder also reads rows in which a part is known (a conditional masked language model, Ghazvininejad et
-al. 2019), so that the search can ask again for what it is least sure of, or all of CTC's text (Chi et al. 2021).
+beside CTC's tokens, and is read as CTC's path is. And how do positions agree on one of several good answers: the decoder
+also reads rows in which a part is known (a conditional masked language model, Ghazvininejad et al. 2019), so that the
+search can ask again for what it is least sure of, or all of CTC's text (Chi et al. 2021).
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ SURE = 0.99
 
 @dataclass(frozen=True)
 class AlignmentRows:
-    """What the decoder reads of a batch: the tokens of each text, and a blank before, between and behind them.
+    """What the decoder reads of a batch: the tokens of each text and the blanks beside them.
 
     Attributes:
         tokens: int64 (batch, length).
