@@ -351,7 +351,9 @@ def test_silence_noise_and_almost_nothing_have_a_bounded_answer(way: Any) -> Non
     transcriber = Transcriber(Checkpoint(model, TOKENIZER), DecodingOptions("nonautoregressive", length_by=way))
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     sounds = [np.zeros(16_000, np.float32), noise, np.zeros(1, np.float32), noise[:0]]
-    for sound, hypothesis in zip(sounds, transcriber.decode(sounds), strict=True):
+    found = transcriber.decode(sounds)
+    assert len(found) == len(sounds)
+    for sound, hypothesis in zip(sounds, found, strict=True):
         check(hypothesis, second(model).longest_text(len(sound)))
 
 
