@@ -14,8 +14,7 @@ from torch import Tensor
 
 from asr.exceptions import ConfigurationError
 from asr.model.checkpoint import Checkpoint
-from asr.model.configuration import EncoderConfiguration, ModelConfiguration, NonautoregressiveConfiguration
-from asr.model.nonautoregressive import NonautoregressiveDecoder, integrate_and_fire, rates_around
+from asr.model.nonautoregressive import integrate_and_fire, rates_around
 from asr.model.recognizer import Encoded, Recognizer
 from asr.search.decoding import decode
 from asr.search.hypothesis import Hypothesis
@@ -28,49 +27,10 @@ from asr.search.mask_predict import (
     refine,
 )
 from asr.search.options import DecodingOptions
-from asr.text.tokenizer import CharacterTokenizer
 from asr.transcription.transcriber import Transcriber
+from tests.search.parallel import TOKENIZER, WAYS, one_of, random_encoded, recognizer, second
 
-TOKENIZER = CharacterTokenizer.build(["the quick brown fox jumps over the lazy dog"])
-WAYS = ("predictor", "row", "ctc", "alignment")
 NEVER = {TOKENIZER.blank, TOKENIZER.start, TOKENIZER.stop}
-
-
-def recognizer(seed: int = 0, **changes: Any) -> Recognizer:
-    """A random model whose answers depend on what it sees: weights are large."""
-    torch.manual_seed(seed)
-    second = NonautoregressiveConfiguration.model_validate(
-        {"layers": 1, "feed_forward": 64, "lengths": WAYS, "acoustic_embedding": True, "tokens_per_second": 20, **changes}
-    )
-    settings = ModelConfiguration(
-        encoder=EncoderConfiguration(layers=1, width=32, feed_forward=64), decoder=None, nonautoregressive=second
-    )
-    model = Recognizer(settings, len(TOKENIZER))
-    assert model.nonautoregressive is not None
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() == 2 and not name.startswith("encoder"):
-                torch.nn.init.normal_(parameter, std=0.4)
-        model.nonautoregressive.token_embedding.weight[TOKENIZER.stop] *= 1.3
-        assert model.ctc is not None
-        # Training never asks CTC for start and stop.
-        model.ctc.bias[[TOKENIZER.start, TOKENIZER.stop]] = -1e4
-    return model.eval()
-
-
-def second(model: Recognizer) -> NonautoregressiveDecoder:
-    assert model.nonautoregressive is not None
-    return model.nonautoregressive
-
-
-def random_encoded(rows: int = 5) -> tuple[Encoded, Tensor]:
-    lengths = torch.randint(3, 20, (rows,))
-    values = torch.randn(rows, 20, 32) * (torch.arange(20) < lengths[:, None])[..., None]
-    return Encoded(values, lengths), lengths * 640
-
-
-def one_of(encoded: Encoded, row: int) -> Encoded:
-    return Encoded(encoded.values[row : row + 1, : encoded.lengths[row]], encoded.lengths[row : row + 1])
 
 
 def plain(

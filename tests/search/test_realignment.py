@@ -12,58 +12,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from asr.model.configuration import EncoderConfiguration, ModelConfiguration, NonautoregressiveConfiguration
-from asr.model.nonautoregressive import NonautoregressiveDecoder
 from asr.model.recognizer import Encoded, Recognizer
 from asr.search import realignment
 from asr.search.ctc import Spike, ctc_greedy_search
 from asr.search.mask_predict import MaskPredictSteps, mask_predict_search
 from asr.search.realignment import alignment_rows, realign_search
-from asr.text.tokenizer import CharacterTokenizer
+from tests.search import parallel
+from tests.search.parallel import TOKENIZER, one_of, second
 
-TOKENIZER = CharacterTokenizer.build(["the quick brown fox jumps over the lazy dog"])
 BLANK = TOKENIZER.blank
 
 
 def recognizer(seed: int = 0, **changes: Any) -> Recognizer:
-    """A random model whose answers depend on what it sees: weights are large."""
-    torch.manual_seed(seed)
-    second = NonautoregressiveConfiguration.model_validate(
-        {
-            "layers": 1,
-            "feed_forward": 64,
-            "lengths": ("alignment",),
-            "acoustic_embedding": True,
-            "tokens_per_second": 20,
-            **changes,
-        }
-    )
-    encoder = EncoderConfiguration(layers=1, width=32, feed_forward=64)
-    model = Recognizer(ModelConfiguration(encoder=encoder, decoder=None, nonautoregressive=second), len(TOKENIZER))
+    """One whose CTC says nothing at about every second position, or hardly a row would be shorter than its bound."""
+    model = parallel.recognizer(seed, lengths=("alignment",), **changes)
     assert model.ctc is not None
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() == 2 and not name.startswith("encoder"):
-                torch.nn.init.normal_(parameter, std=0.4)
-        model.ctc.bias[[TOKENIZER.start, TOKENIZER.stop]] = -1e4
-        # About every second place says nothing, or hardly a row would be shorter than its bound.
         model.ctc.bias[BLANK] += 3.0
-    return model.eval()
-
-
-def second(model: Recognizer) -> NonautoregressiveDecoder:
-    assert model.nonautoregressive is not None
-    return model.nonautoregressive
+    return model
 
 
 def random_encoded(rows: int = 5) -> tuple[Encoded, Tensor]:
-    lengths = torch.randint(3, 30, (rows,))
-    values = torch.randn(rows, 30, 32) * (torch.arange(30) < lengths[:, None])[..., None]
-    return Encoded(values, lengths), lengths * 1600
-
-
-def one_of(encoded: Encoded, row: int) -> Encoded:
-    return Encoded(encoded.values[row : row + 1, : encoded.lengths[row]], encoded.lengths[row : row + 1])
+    return parallel.random_encoded(rows, longest=30, samples=1600)
 
 
 def heard(places: list[int], positions: int) -> list[tuple[int, set[int]]]:
