@@ -143,7 +143,7 @@ class WaveformAugmentation:
         if len(samples) == 0:
             return samples
         configuration = self.configuration
-        samples = change_speed(samples, float(generator.choice(configuration.speed.factors)))
+        samples = self.at_speed(samples, generator)
         if generator.random() < configuration.reverberation.probability:
             samples = reverberate(samples, self._response(generator))
         if generator.random() < configuration.noise.probability:
@@ -155,6 +155,10 @@ class WaveformAugmentation:
             gain = generator.uniform(configuration.volume.lowest, configuration.volume.highest)
             samples = samples * np.float32(10 ** (gain / 20))
         return np.clip(samples, -1.0, 1.0)
+
+    def at_speed(self, samples: Samples, generator: np.random.Generator) -> Samples:
+        """The waveform before anything disturbs it: with an equal generator, of the length that the augmented one has."""
+        return change_speed(samples, float(generator.choice(self.configuration.speed.factors))) if len(samples) else samples
 
     def _noise(self, length: int, generator: np.random.Generator) -> Samples:
         """Noise ``(length,)``: a piece of a recording, repeated if it is too short, or generated."""

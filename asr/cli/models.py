@@ -128,13 +128,14 @@ def distill(
     decoder: decoding.Decoder = None,
     beam_size: decoding.BeamSize = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Utterances decoded together.")] = 16,
+    language: Annotated[str | None, typer.Option(help="Ask for this language, a code; also of a model made for another.")] = None,
     device: Device = DeviceChoice.auto,
 ) -> None:
-    """Write a manifest with a model's texts in place of the transcripts, for a non-autoregressive decoder to learn from."""
+    """Write a manifest with a model's texts in place of the transcripts, for another model to learn from."""
     from asr.transcription.distillation import distill as run
 
     options = decoding.options(decoder, beam_size=beam_size)
-    result = run(model, manifest, output, options=options, batch_size=batch_size, device=device.value)
+    result = run(model, manifest, output, options=options, batch_size=batch_size, device=device.value, language=language)
     for failure in result.failures:
         print(f"asr: {failure}", file=sys.stderr)
     print(

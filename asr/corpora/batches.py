@@ -22,6 +22,7 @@ from asr.exceptions import CorpusError
 
 Waveform = NDArray[np.float32]
 Augmentation = Callable[[Waveform, np.random.Generator], Waveform]
+_Heard = tuple[Waveform, Waveform | None]
 
 PREFETCH = 4
 """Batches that are being read while one is in use."""
@@ -39,6 +40,8 @@ class Batch:
         lengths: int64 ``(batch,)`` in samples.
         texts: transcripts.
         speakers: empty where the corpus does not say.
+        languages: codes, empty where the corpus does not say; no code at all is the same.
+        undisturbed: as ``waveforms``, what the loader's ``undisturbed`` made of them, if it was given one.
     """
 
     ids: tuple[str, ...]
@@ -46,6 +49,8 @@ class Batch:
     lengths: Tensor
     texts: tuple[str, ...]
     speakers: tuple[str, ...]
+    languages: tuple[str, ...] = ()
+    undisturbed: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ class BatchLoader:
         buckets: groups of similar duration, of about equal total duration.
         augmentation: changes a waveform; its generator depends on the seed, the epoch and the utterance alone.
         maximum_utterances: further bound of a batch.
+        undisturbed: makes a second waveform of the same length, for a teacher, from an equal generator.
     """
 
     def __init__(
@@ -127,6 +133,7 @@ class BatchLoader:
         buckets: int = 10,
         augmentation: Augmentation | None = None,
         maximum_utterances: int | None = None,
+        undisturbed: Augmentation | None = None,
     ) -> None:
         self._cuts = list(cuts)
         if not self._cuts:
@@ -137,6 +144,7 @@ class BatchLoader:
         self._world_size = world_size
         self._workers = workers
         self._augmentation = augmentation
+        self._undisturbed = undisturbed
         self._edges = _edges([cut.duration for cut in self._cuts], buckets)
         limit = maximum_utterances or len(self._cuts)
         self._sizes = [max(1, min(limit, int(maximum_seconds / edge))) for edge in self._edges]
@@ -170,7 +178,7 @@ class BatchLoader:
                 yield _collate(group, [self._read(cut, number) for cut in group])
             return
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="read-audio")
-        pending: deque[tuple[list[Cut], list[Future[Waveform]]]] = deque()
+        pending: deque[tuple[list[Cut], list[Future[_Heard]]]] = deque()
         try:
             for group in groups:
                 pending.append((group, [pool.submit(self._read, cut, number) for cut in group]))
@@ -213,13 +221,12 @@ class BatchLoader:
             generator.shuffle(steps)
         return steps
 
-    def _read(self, cut: Cut, number: int) -> Waveform:
+    def _read(self, cut: Cut, number: int) -> _Heard:
         waveform = _audio(cut)
-        if self._augmentation is None:
-            return waveform
         digest = hashlib.blake2b(_id(cut).encode(), digest_size=8).digest()
-        generator = np.random.default_rng([self._seed, number, int.from_bytes(digest, "little")])
-        return self._augmentation(waveform, generator)
+        seed = [self._seed, number, int.from_bytes(digest, "little")]
+        augmented = waveform if self._augmentation is None else self._augmentation(waveform, np.random.default_rng(seed))
+        return augmented, None if self._undisturbed is None else self._undisturbed(waveform, np.random.default_rng(seed))
 
 
 def _edges(durations: Sequence[float], buckets: int) -> list[float]:
@@ -248,22 +255,28 @@ def _audio(cut: Cut) -> Waveform:
     return files.read(path) if whole else files.read(path, cut.start, cut.duration)
 
 
-def _finish(group: list[Cut], futures: list[Future[Waveform]]) -> Batch:
+def _finish(group: list[Cut], futures: list[Future[_Heard]]) -> Batch:
     return _collate(group, [future.result() for future in futures])
 
 
-def _collate(group: list[Cut], waveforms: list[Waveform]) -> Batch:
-    lengths = torch.tensor([len(waveform) for waveform in waveforms], dtype=torch.int64)
-    padded = torch.zeros(len(waveforms), int(lengths.max()), dtype=torch.float32)
-    for row, waveform in zip(padded, waveforms, strict=True):
-        row[: len(waveform)] = torch.from_numpy(waveform)
+def _collate(group: list[Cut], heard: list[_Heard]) -> Batch:
+    undisturbed = [second for _, second in heard if second is not None]
     return Batch(
         ids=tuple(_id(cut) for cut in group),
-        waveforms=padded,
-        lengths=lengths,
+        waveforms=_padded([waveform for waveform, _ in heard]),
+        lengths=torch.tensor([len(waveform) for waveform, _ in heard], dtype=torch.int64),
         texts=tuple(_text(cut) for cut in group),
         speakers=tuple(cut.supervisions[0].speaker or "" for cut in group),
+        languages=tuple(cut.supervisions[0].language or "" for cut in group),
+        undisturbed=_padded(undisturbed) if undisturbed else None,
     )
+
+
+def _padded(waveforms: list[Waveform]) -> Tensor:
+    padded = torch.zeros(len(waveforms), max(map(len, waveforms)), dtype=torch.float32)
+    for row, waveform in zip(padded, waveforms, strict=True):
+        row[: len(waveform)] = torch.from_numpy(waveform)
+    return padded
 
 
 def _id(cut: Cut) -> str:

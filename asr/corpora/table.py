@@ -1,4 +1,4 @@
-"""A corpus of one's own: a csv or jsonl table of ``audio,text`` and, where known, ``id`` and ``speaker``."""
+"""A corpus of one's own: a csv or jsonl table of ``audio,text`` and, where known, ``id``, ``speaker`` and ``language``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIXES = (".csv", ".jsonl")
 
 
 def read(path: Path) -> CutSet:
-    """Read a table of ``audio,text[,id,speaker]``; further columns are not looked at.
+    """Read a table of ``audio,text[,id,speaker,language]``; further columns are not looked at.
 
     A relative audio path starts from the table's folder. An id that is not given is the audio path as written,
     without its ending. A csv has a header line; both are UTF-8.
@@ -81,7 +81,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _utterance(path: Path, line: int, row: Mapping[str, Any]) -> Utterance:
     values = {}
-    for key in ("audio", "text", "id", "speaker"):
+    for key in ("audio", "text", "id", "speaker", "language"):
         value = row.get(key)
         if isinstance(value, int) and not isinstance(value, bool) and key in ("id", "speaker"):
             value = str(value)
@@ -101,4 +101,5 @@ def _utterance(path: Path, line: int, row: Mapping[str, Any]) -> Utterance:
         text=text,
         speaker=values["speaker"],
         words=len(text.split()),
+        language=values["language"],
     )

@@ -28,6 +28,7 @@ class Utterance:
         text: the transcript.
         speaker: as the corpus names the speaker; empty where it does not say.
         words: words of the transcript as the corpus separates them.
+        language: code of what is spoken; empty where the corpus does not say.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Utterance:
     text: str
     speaker: str
     words: int
+    language: str = ""
 
 
 def to_cuts(utterances: Iterable[Utterance], source: str) -> CutSet:
@@ -112,6 +114,7 @@ def _cut(utterance: Utterance, header: AudioInformation) -> MonoCut:
         duration=header.duration,
         text=utterance.text,
         speaker=utterance.speaker or None,
+        language=utterance.language or None,
     )
     return MonoCut(
         id=utterance.id, start=0.0, duration=header.duration, channel=0, recording=recording, supervisions=[supervision]

@@ -102,7 +102,15 @@ def options_by_language(
 
 
 def prompt(checkpoint: Checkpoint, language: str) -> tuple[str, ...]:
-    """The model's start tokens with another language."""
-    names = {f"<|{code}|>" for code in languages(checkpoint)}
+    """The model's start tokens with another language, also of a model that was made for one.
+
+    Raises:
+        ConfigurationError: the model has no token for it.
+    """
+    known = heard_languages(checkpoint.model.configuration, checkpoint.tokenizer)
+    if language not in known:
+        there = ", ".join(known) or "none"
+        raise ConfigurationError(f"language '{language}': the model has no token for it; it has {there}.")
+    names = {f"<|{code}|>" for code in known}
     own = cast(Decoder, checkpoint.model.decoder).configuration.prompt
     return tuple(f"<|{language}|>" if token in names else token for token in own)

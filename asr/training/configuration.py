@@ -71,6 +71,14 @@ class OptimizationConfiguration(StrictModel):
     keep_best: int = Field(5, ge=1)
 
 
+class ImitationConfiguration(StrictModel):
+    """A teacher that hears the speech before augmentation disturbs it, and says what is to be said of it."""
+
+    teacher: str = Field(description="checkpoint folder or embedded model, with the same front end, positions and tokens")
+    share: float = Field(0.8, gt=0, le=1, description="of the decoder's loss: what the teacher says; the rest asks for the text")
+    encoder_weight: float = Field(0.2, ge=0, description="of how far the encoder's output is from the teacher's, added")
+
+
 class TrainingConfiguration(OptimizationConfiguration):
     """The objective of a recogniser and how it is optimised."""
 
@@ -79,6 +87,7 @@ class TrainingConfiguration(OptimizationConfiguration):
     length_weight: float = Field(0.1, ge=0, description="of its length predictor, in its loss")
     unheard: float = Field(0.0, ge=0, lt=1, description="share of the tokens whose sound it is not given")
     misread: float = Field(0.0, ge=0, lt=1, description="largest share of CTC's text that it reads wrong, by alignment")
+    imitation: ImitationConfiguration | None = None
     learning_rates: dict[str, float] = Field(
         default_factory=dict,
         description="factors by prefix of a parameter's name, 0 freezes; the longest prefix counts",
@@ -127,6 +136,8 @@ class Recipe(StrictModel):
             raise ValueError("initialize_parts needs the checkpoint folder that the parts are of; set initialize")
         if self.data.text is not None and self.training.learning_rates.get("encoder") != 0:
             raise ValueError("data.text needs an encoder that is not trained; set learning_rates.encoder: 0")
+        if self.training.imitation is not None and (self.data.text is not None or self.training.encoder_cache is not None):
+            raise ValueError("training.imitation needs speech to hear; drop data.text and training.encoder_cache")
         if self.training.encoder_cache is not None:
             if self.training.learning_rates.get("encoder") != 0:
                 raise ValueError("training.encoder_cache needs an encoder that is not trained; set learning_rates.encoder: 0")

@@ -33,6 +33,7 @@ from asr.training.beginning import build
 from asr.training.checkpoints import Progress
 from asr.training.configuration import Recipe
 from asr.training.encoder_cache import EncoderCache
+from asr.training.imitation import Teacher
 from asr.training.nonspeech import add_nonspeech
 from asr.training.objective import Objective, encoded_targets, fits, moved
 from asr.training.optimization import make_optimizer, set_learning_rate
@@ -140,6 +141,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
     )
     if not len(cuts):
         raise TrainingError(f"recipe {recipe.name}: no utterance is left to train on; check data.minimum_seconds and texts.")
+    augmentation = WaveformAugmentation(recipe.data.augmentation)
     loader = BatchLoader(
         cuts,
         maximum_seconds=recipe.data.batch_seconds,
@@ -148,7 +150,8 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         workers=recipe.data.workers,
-        augmentation=WaveformAugmentation(recipe.data.augmentation),
+        augmentation=augmentation,
+        undisturbed=augmentation.at_speed if settings.imitation else None,
     )
     held_out = validation_loader(recipe, accelerator)
 
@@ -165,6 +168,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         settings.unheard,
         settings.misread,
         unsaid(model.nonautoregressive, tokenizer) if model.nonautoregressive else (),
+        Teacher.load(settings.imitation, checkpoint, accelerator.device) if settings.imitation else None,
     )
     wrapped, optimizer = accelerator.prepare(objective, make_optimizer(model, settings, settings.learning_rates))
     # The optimiser knows which of the encoder's layers are not trained.
@@ -230,15 +234,17 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
             pieces = [*group, *(text.batches(place, random.numpy) if text else ())]
             for index, piece in enumerate(pieces):
                 inputs: dict[str, Any] = {"waveforms": None, "lengths": None}
+                languages: tuple[str, ...] = ()
                 if isinstance(piece, Heard):
                     samples, inputs["lower"] = piece.samples, piece.lower.to(accelerator.device)
                 else:
                     piece = add_nonspeech(piece, recipe.data.nonspeech, random.numpy)
-                    samples = piece.lengths
+                    samples, languages = piece.lengths, piece.languages
                     seconds += float(samples.sum()) / 16_000
                     inputs = {"waveforms": piece.waveforms.to(accelerator.device), "lengths": samples.to(accelerator.device)}
                     inputs["lower"] = known.read(piece, accelerator.device) if known else None
-                wanted = encoded_targets(checkpoint, piece.texts, samples, random.torch, settings.unheard)
+                    inputs["undisturbed"] = None if piece.undisturbed is None else piece.undisturbed.to(accelerator.device)
+                wanted = encoded_targets(checkpoint, piece.texts, samples, random.torch, settings.unheard, languages)
                 # Gradients of all ranks are exchanged once a step, with the last batch.
                 with accelerator.no_sync(wrapped) if index < len(pieces) - 1 else nullcontext(), accelerator.autocast():
                     losses = wrapped(targets=moved(wanted, accelerator.device), generator=random.torch, **inputs)

@@ -36,6 +36,8 @@ def add_nonspeech(batch: Batch, share: float, generator: np.random.Generator) ->
         lengths=torch.cat((batch.lengths, torch.from_numpy(lengths))),
         texts=(*batch.texts, *("",) * count),
         speakers=(*batch.speakers, *("",) * count),
+        languages=batch.languages,
+        undisturbed=None if batch.undisturbed is None else torch.cat((batch.undisturbed, sounds)),
     )
 
 

@@ -17,7 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.audio.augmentation import SpecAugment
 from asr.model.checkpoint import Checkpoint
 from asr.model.recognizer import Encoded, Recognizer
+from asr.search.language import heard_languages
 from asr.training.encoder_cache import Lower
+from asr.training.imitation import Taught, Teacher, difference, divergence
 from asr.training.masking import IGNORED, MaskedRows, mask_rows, masked_loss, spoken_rates
 from asr.training.realignment import realignment_loss, realigns
 
@@ -74,6 +76,7 @@ def encoded_targets(
     samples: Sequence[int] | Tensor,
     generator: torch.Generator | None,
     unheard: float = 0.0,
+    languages: Sequence[str] = (),
 ) -> Targets:
     """Targets of a batch for all parts of a model.
 
@@ -83,6 +86,8 @@ def encoded_targets(
         samples: (batch,), their lengths.
         generator: draws what the non-autoregressive decoder reads, and which tokens it does not see; without it, it sees none.
         unheard: share of the tokens that it does not hear.
+        languages: codes of the utterances, the first so many of them; where a multilingual model has a token for a code, the
+            decoder's prompt asks for that language.
     """
     model, tokenizer, ctc_tokenizer = checkpoint.model, checkpoint.tokenizer, checkpoint.ctc_tokenizer
     start = [tokenizer.identifier(token) for token in model.decoder.configuration.prompt] if model.decoder else []
@@ -95,7 +100,13 @@ def encoded_targets(
         if not realigns(settings.lengths, generator):
             rows = mask_rows(tokens, longest, settings, mask, tokenizer.stop, generator, unheard)
     labels = [ctc_tokenizer.encode(text) for text in texts] if ctc_tokenizer is not tokenizer else None
-    return targets(tokens, start, tokenizer.stop, tokenizer.blank, labels, rows)
+    wanted = targets(tokens, start, tokenizer.stop, tokenizer.blank, labels, rows)
+    known = heard_languages(model.configuration, tokenizer)
+    for row, code in enumerate(languages):
+        if code in known:
+            said = torch.tensor([token in known.values() for token in start])
+            wanted.inputs[row, : len(start)][said] = known[code]
+    return wanted
 
 
 def moved(wanted: Targets, device: torch.device) -> Targets:
@@ -128,6 +139,7 @@ class Objective(nn.Module):
         unheard: share of what is said that it does not hear.
         misread: largest share of CTC's text that it reads wrong.
         unsaid: tokens that its search does not say.
+        teacher: whom the decoder and the encoder imitate where it has heard the same speech.
     """
 
     def __init__(
@@ -142,6 +154,7 @@ class Objective(nn.Module):
         unheard: float = 0.0,
         misread: float = 0.0,
         unsaid: Sequence[int] = (),
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -154,6 +167,7 @@ class Objective(nn.Module):
         self.unheard = unheard
         self.misread = misread
         self.unsaid = unsaid
+        self.teacher = teacher
 
     def forward(
         self,
@@ -162,11 +176,13 @@ class Objective(nn.Module):
         targets: Targets,
         generator: torch.Generator | None = None,
         lower: Lower | None = None,
+        undisturbed: Tensor | None = None,
     ) -> Losses:
         """Loss of a padded batch of waveforms float32 (batch, samples) with ``lengths`` in samples.
 
         ``generator`` draws SpecAugment's masks; without it, or in evaluation, features are left as they are.
         ``lower`` is what the encoder's frozen layers say, where it is known already; nothing else is heard then.
+        ``undisturbed`` is what the teacher hears, of the shape of ``waveforms``.
         """
         if lower is not None:
             encoded = Encoded(*self.model.encoder.upper(lower.values, lower.lengths, lower.layers))
@@ -177,17 +193,28 @@ class Objective(nn.Module):
             features, frames = self.model.features(waveforms, lengths)
             if self.training and self.spec_augment is not None and generator is not None:
                 features = self.spec_augment(features, frames, generator)
-        return self.losses(self.model.encode_features(features, frames), targets, generator)
+        taught = None
+        if self.teacher is not None and undisturbed is not None:
+            taught = self.teacher(undisturbed, lengths, targets.inputs, targets.lengths)
+        return self.losses(self.model.encode_features(features, frames), targets, generator, taught)
 
-    def losses(self, encoded: Encoded, targets: Targets, generator: torch.Generator | None = None) -> Losses:
-        """Loss of the encoder's output against the targets; ``generator`` draws what the second decoder reads wrong."""
+    def losses(
+        self, encoded: Encoded, targets: Targets, generator: torch.Generator | None = None, taught: Taught | None = None
+    ) -> Losses:
+        """Loss of the encoder's output against the targets and what the teacher says of them.
+
+        ``generator`` draws what the second decoder reads wrong.
+        """
         attention = ctc = masked = torch.zeros((), device=encoded.values.device)
         spoken = None
         if self.model.decoder is not None and self.ctc_weight < 1:
             logits = self.model.decoder(targets.inputs, encoded.values, encoded.lengths, token_lengths=targets.lengths)
             asked = targets.outputs != IGNORED
             # Only where something is asked: a vocabulary's worth of scores for each padded position is not small.
-            attention = F.cross_entropy(logits[asked].float(), targets.outputs[asked], label_smoothing=self.label_smoothing)
+            scores = logits[asked].float()
+            attention = F.cross_entropy(scores, targets.outputs[asked], label_smoothing=self.label_smoothing)
+            if taught is not None:
+                attention = attention.lerp(divergence(scores, taught.logits[asked]), taught.share)
         second = self.model.nonautoregressive if self.nonautoregressive_weight > 0 else None
         realigned = second is not None and targets.rows is None
         log_probabilities = None
@@ -230,6 +257,8 @@ class Objective(nn.Module):
             )
         if second is not None:
             total = total + self.nonautoregressive_weight * masked
+        if taught is not None and taught.encoder_weight:
+            total = total + taught.encoder_weight * difference(encoded, taught.encoded)
         return Losses(total, attention, ctc, masked)
 
 

@@ -77,7 +77,7 @@ def validate(
     began = time.monotonic()
     rows: list[tuple[str, float, int, dict[str, tuple[int, int]]]] = []
     for batch in loader.epoch(0):
-        wanted = encoded_targets(checkpoint, batch.texts, batch.lengths, None)
+        wanted = encoded_targets(checkpoint, batch.texts, batch.lengths, None, languages=batch.languages)
         waveforms, lengths = batch.waveforms.to(accelerator.device), batch.lengths.to(accelerator.device)
         found: dict[str, list[Hypothesis]] = {}
         with accelerator.autocast():

@@ -8,7 +8,7 @@ distillation, Kim and Rush 2016; Gu et al. 2018, section 3.4).
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lhotse import CutSet
@@ -18,6 +18,7 @@ from lhotse.utils import fastcopy
 from asr.audio import files
 from asr.corpora import manifests
 from asr.exceptions import AudioError, CorpusError
+from asr.search.language import prompt
 from asr.search.options import DecodingOptions
 from asr.text.normalization import of_language
 from asr.transcription.transcriber import load
@@ -52,6 +53,7 @@ def distill(
     options: DecodingOptions | None = None,
     batch_size: int = 16,
     device: str = "auto",
+    language: str | None = None,
 ) -> Distillation:
     """Decode a manifest and write it with the hypotheses as its texts; a transcript stays as ``custom['transcript']``.
 
@@ -60,16 +62,20 @@ def distill(
         manifest: manifest or csv/jsonl table.
         output: ends in ``.jsonl.gz``; appears whole or not at all.
         options: which part of the model writes the text, and how it is searched.
+        language: asks a model that has tokens of languages for this one, also where it was made for another; the manifest
+            says so of each utterance.
 
     Raises:
         CorpusError: the manifest cannot be read, the output not be written, or no utterance is left.
-        CheckpointError, ConfigurationError: as ``load``.
+        CheckpointError, ConfigurationError: as ``load``, or the model has no token for the language.
     """
     if not output.name.endswith(".jsonl.gz"):
         raise CorpusError(f"{output}: is not the name of a manifest; end it in .jsonl.gz.")
     cuts = sorted(manifests.load(manifest), key=lambda cut: float(cut.duration))
     transcriber = load(model, device, options, batch_size)
-    normal = of_language(transcriber.checkpoint.model.configuration.language)
+    if language is not None:
+        transcriber.options = replace(transcriber.options, prompt=prompt(transcriber.checkpoint, language))
+    normal = of_language(language or transcriber.checkpoint.model.configuration.language)
     written: list[Cut] = []
     changed = empty = unfinished = 0
     failures: list[AudioError] = []
@@ -90,7 +96,9 @@ def distill(
                 (supervision,) = cut.supervisions
                 changed += normal(found.text) != normal(supervision.text or "")
                 custom = {**(supervision.custom or {}), "transcript": supervision.text}
-                written.append(fastcopy(cut, supervisions=[fastcopy(supervision, text=found.text, custom=custom)]))
+                heard = language or supervision.language
+                taught = fastcopy(supervision, text=found.text, language=heard, custom=custom)
+                written.append(fastcopy(cut, supervisions=[taught]))
     if not written:
         raise CorpusError(f"{manifest}: the model wrote no text for any utterance; use another model or manifest.")
     temporary = output.with_name(f".partial-{output.name}")

@@ -16,6 +16,8 @@ from lhotse import CutSet, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 from lhotse.cut import MonoCut
 
+from asr.audio.augmentation import AugmentationConfiguration, WaveformAugmentation
+from asr.configuration import validate
 from asr.corpora import batches, manifests
 from asr.corpora.batches import Batch, BatchLoader, select
 from asr.exceptions import AudioError, CorpusError
@@ -231,6 +233,34 @@ def test_stopping_in_mid_epoch_leaves_no_thread(cuts: CutSet, workers: int) -> N
     assert bool(reading) == bool(workers)
     epoch.close()
     assert not any(thread.is_alive() for thread in reading)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_teacher_hears_the_same_speech_without_what_disturbs_it(cuts: CutSet, workers: int) -> None:
+    """At the speed that was drawn, sample for sample, but without noise."""
+
+    def heard(seed: int = 3, **noise: object) -> list[Batch]:
+        settings = {"speed": {"factors": [0.9, 1.1]}, "noise": noise}
+        augmentation = WaveformAugmentation(validate(settings, AugmentationConfiguration, "test"))
+        undisturbed = augmentation.at_speed if noise else None
+        loader = BatchLoader(
+            cuts,
+            maximum_seconds=1.0,
+            shuffle=True,
+            seed=seed,
+            workers=workers,
+            augmentation=augmentation,
+            undisturbed=undisturbed,
+        )
+        return list(loader.epoch(2))
+
+    for disturbed, alone in zip(heard(probability=1.0), heard(), strict=True):
+        assert alone.undisturbed is None
+        assert disturbed.undisturbed is not None
+        assert disturbed.ids == alone.ids
+        assert torch.equal(disturbed.undisturbed.clip(-1, 1), alone.waveforms)
+        assert torch.equal(disturbed.lengths, alone.lengths)
+        assert not torch.equal(disturbed.waveforms, alone.waveforms)
 
 
 def test_part_of_a_recording(cuts: CutSet, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr.corpora import manifests
+from asr.corpora.batches import BatchLoader
 from asr.exceptions import CorpusError
 from tests.corpora.conftest import Write
 
@@ -43,6 +44,14 @@ def test_jsonl_without_ids(folder: Path) -> None:
         + json.dumps({"audio": "speech/b.flac", "text": "x", "speaker": 7})
     )
     assert rows(path) == [("speech/a", "one two", None, 0.5), ("speech/b", "x", "7", 0.25)]
+
+
+def test_the_language_of_each_utterance_is_kept(folder: Path) -> None:
+    path = folder / "mine.csv"
+    path.write_text("audio,text,language\nspeech/a.wav,x,zh\nspeech/b.flac,y,\n")
+    assert [cut.supervisions[0].language for cut in manifests.load(path)] == ["zh", None]
+    batches = BatchLoader(manifests.load(path), maximum_seconds=9, shuffle=False, seed=0).epoch(0)
+    assert sorted(batch.languages for batch in batches) == [("",), ("zh",)]
 
 
 def test_paths_start_from_the_table_not_from_the_working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from asr.exceptions import ConfigurationError
 from asr.model.checkpoint import Checkpoint
-from asr.model.configuration import DecoderConfiguration, EncoderConfiguration, ModelConfiguration
 from asr.model.recognizer import Encoded, Recognizer
-from asr.model.whisper import vocabulary_tokens
-from asr.search.language import check, detect_languages, languages, options_by_language
+from asr.search.language import check, detect_languages, languages, options_by_language, prompt
 from asr.search.options import DecodingOptions
-from asr.text.tokenizer import BytePairTokenizer, TokenizerConfiguration
-
-PROMPT = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")
-PIECES = [bytes([n]) for n in range(256)] + [b"%d-" % n for n in range(50001)]
+from tests.search.multilingual import PROMPT, small_multilingual
 
 
 @pytest.fixture(scope="module")
 def multilingual() -> Checkpoint:
-    torch.manual_seed(0)
-    tokenizer = BytePairTokenizer(vocabulary_tokens(PIECES, 51865))
-    settings = ModelConfiguration(
-        language="multilingual",
-        tokenizer=TokenizerConfiguration(kind="byte_pair", case="keep", punctuation=True),
-        encoder=EncoderConfiguration(layers=1, width=16, heads=2, feed_forward=16),
-        decoder=DecoderConfiguration(layers=1, heads=2, feed_forward=16, prompt=PROMPT),
-        ctc=False,
-    )
-    return Checkpoint(Recognizer(settings, len(tokenizer)).eval(), tokenizer)
+    return small_multilingual()
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +68,15 @@ def test_rows_are_searched_language_by_language(multilingual: Checkpoint, encode
         assert found.prompt is not None
         assert {f"<|{heard[row].code}|>" for row in rows} == {found.prompt[1]}
     assert options_by_language(multilingual, encoded, options, None) == [(list(range(6)), options)]
+
+
+def test_a_model_made_for_one_language_can_be_asked_for_another(multilingual: Checkpoint) -> None:
+    model = multilingual.model
+    only = replace(multilingual, model=Recognizer(model.configuration.model_copy(update={"language": "zh"}), model.vocabulary))
+    assert not languages(only)
+    assert prompt(only, "de") == (PROMPT[0], "<|de|>", *PROMPT[2:])
+    with pytest.raises(ConfigurationError, match=r"'xx': the model has no token for it; it has en, zh"):
+        prompt(only, "xx")
 
 
 def test_a_language_that_is_not_there(multilingual: Checkpoint) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,15 @@ def test_speech_is_left_as_it_was_and_what_is_added_lies_within_the_batch() -> N
     for waveform, length in zip(after.waveforms[8:], after.lengths[8:], strict=True):
         assert 0 < length <= 4000
         assert not waveform[int(length) :].any()
+
+
+def test_a_teacher_hears_what_was_added_too() -> None:
+    before = replace(batch(8), undisturbed=torch.zeros(8, 4000), languages=("zh",) * 8)
+    after = add_nonspeech(before, 0.5, np.random.default_rng(3))
+    assert after.undisturbed is not None
+    assert torch.equal(after.undisturbed[8:], after.waveforms[8:])
+    assert not after.undisturbed[:8].any()
+    assert after.languages == before.languages
 
 
 def test_no_share_changes_nothing() -> None:

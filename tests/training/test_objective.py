@@ -12,7 +12,8 @@ from asr.audio.augmentation import SpecAugment, SpecAugmentConfiguration
 from asr.configuration import validate
 from asr.model.configuration import ModelConfiguration
 from asr.model.recognizer import Recognizer
-from asr.training.objective import Objective, fits, targets
+from asr.training.objective import Objective, encoded_targets, fits, targets
+from tests.search.multilingual import PROMPT, small_multilingual
 from tests.training.conftest import MODEL
 
 TEXTS = [[5, 6, 6, 7], [8], [7, 5]]
@@ -73,6 +74,17 @@ def test_what_the_decoder_reads_and_what_it_is_asked() -> None:
     assert found.lengths.tolist() == [4, 2]
     assert found.labels.tolist() == [5, 6]
     assert found.label_lengths.tolist() == [2, 0]
+
+
+def test_a_multilingual_decoder_is_asked_for_the_language_of_each_utterance() -> None:
+    model = small_multilingual()
+    # A name of a language is no code, and the last two say nothing: these are asked for in the model's own.
+    found = encoded_targets(model, ["5-", "6-", "7-", "8-", "9-"], [16_000] * 5, None, languages=["zh", "en", "Chinese", ""])
+    asked = [[model.tokenizer.tokens[token] for token in row[: len(PROMPT)]] for row in found.inputs.tolist()]
+    assert asked == [[PROMPT[0], f"<|{code}|>", *PROMPT[2:]] for code in ("zh", "en", "en", "en", "en")]
+    plain = encoded_targets(model, ["5-", "6-", "7-", "8-", "9-"], [16_000] * 5, None)
+    assert torch.equal(found.inputs[1:], plain.inputs[1:])
+    assert torch.equal(found.outputs, plain.outputs)
 
 
 def test_a_batch_without_any_text_has_a_finite_loss_and_gradient(

@@ -12,10 +12,13 @@ from asr.corpora import manifests
 from asr.exceptions import CorpusError
 from asr.model.configuration import ModelConfiguration
 from asr.search.hypothesis import Hypothesis
+from asr.search.options import DecodingOptions
 from asr.transcription import distillation
 from asr.transcription.distillation import distill
+from tests.search.multilingual import PROMPT, small_multilingual
 
 FOUND = {
+    800: Hypothesis("", (), (), 0.0, "stop"),
     1600: Hypothesis("what it heard", (5,), (-0.1,), -0.1, "stop"),
     3200: Hypothesis("As said.", (5,), (-0.1,), -0.1, "stop"),
     4800: Hypothesis("", (), (), 0.0, "stop"),
@@ -56,6 +59,15 @@ def test_hypotheses_stand_in_place_of_the_transcripts(table: Path, tmp_path: Pat
     assert {key: value.text for key, value in found.items()} == {"0": "what it heard", "2": "As said."}
     assert found["0"].custom == {"transcript": "said"}
     assert found["0"].speaker == "s0"
+
+
+def test_another_language_is_asked_for_and_noted(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = Teacher()
+    teacher.checkpoint, teacher.options = small_multilingual(), DecodingOptions(beam_size=3)
+    monkeypatch.setattr(distillation, "load", lambda *_: teacher)
+    result = distill("teacher", table, tmp_path / "distilled.jsonl.gz", language="zh")
+    assert teacher.options == DecodingOptions(beam_size=3, prompt=(PROMPT[0], "<|zh|>", *PROMPT[2:]))
+    assert {cut.supervisions[0].language for cut in manifests.load(result.manifest)} == {"zh"}
 
 
 def test_what_cannot_be_written_is_refused(table: Path, tmp_path: Path) -> None:
