@@ -157,8 +157,10 @@ class WaveformAugmentation:
         return np.clip(samples, -1.0, 1.0)
 
     def at_speed(self, samples: Samples, generator: np.random.Generator) -> Samples:
-        """The waveform before anything disturbs it: with an equal generator, of the length that the augmented one has."""
-        return change_speed(samples, float(generator.choice(self.configuration.speed.factors))) if len(samples) else samples
+        """The waveform before anything else disturbs it: with an equal generator, of the augmented one's length."""
+        if len(samples) == 0:
+            return samples
+        return np.clip(change_speed(samples, float(generator.choice(self.configuration.speed.factors))), -1.0, 1.0)
 
     def _noise(self, length: int, generator: np.random.Generator) -> Samples:
         """Noise ``(length,)``: a piece of a recording, repeated if it is too short, or generated."""

@@ -72,7 +72,10 @@ class OptimizationConfiguration(StrictModel):
 
 
 class ImitationConfiguration(StrictModel):
-    """A teacher that hears the speech before augmentation disturbs it, and says what is to be said of it."""
+    """A teacher that hears the speech before augmentation disturbs it, and says what the decoder is to say of it.
+
+    Where nobody speaks, the text alone is asked for; so it is of CTC and of the non-autoregressive decoder.
+    """
 
     teacher: str = Field(description="checkpoint folder or embedded model, with the same front end, positions and tokens")
     share: float = Field(0.8, gt=0, le=1, description="of the decoder's loss: what the teacher says; the rest asks for the text")
@@ -128,7 +131,7 @@ class Recipe(StrictModel):
     @model_validator(mode="after")
     def _relative_to_here(self) -> Recipe:
         parent = self.initialize
-        if parent is not None and parent not in pretrained.names() and not (Path(parent) / CONFIGURATION).is_file():
+        if parent is not None and not _is_model(parent):
             raise ValueError(
                 f"initialize '{parent}' is neither a checkpoint folder nor an embedded model; import or train one first"
             )
@@ -136,7 +139,15 @@ class Recipe(StrictModel):
             raise ValueError("initialize_parts needs the checkpoint folder that the parts are of; set initialize")
         if self.data.text is not None and self.training.learning_rates.get("encoder") != 0:
             raise ValueError("data.text needs an encoder that is not trained; set learning_rates.encoder: 0")
-        if self.training.imitation is not None and (self.data.text is not None or self.training.encoder_cache is not None):
+        imitation = self.training.imitation
+        if imitation is not None and not _is_model(imitation.teacher):
+            raise ValueError(
+                f"training.imitation.teacher '{imitation.teacher}' is neither a checkpoint folder nor an embedded model; "
+                "give what the run is initialised from"
+            )
+        if imitation is not None and self.training.ctc_weight == 1:
+            raise ValueError("training.imitation is of the autoregressive decoder; set training.ctc_weight below 1")
+        if imitation is not None and (self.data.text is not None or self.training.encoder_cache is not None):
             raise ValueError("training.imitation needs speech to hear; drop data.text and training.encoder_cache")
         if self.training.encoder_cache is not None:
             if self.training.learning_rates.get("encoder") != 0:
@@ -249,6 +260,10 @@ class PunctuationRecipe(TextRecipe):
     """Everything that ``asr train-punctuation`` needs to know."""
 
     punctuation: PunctuationConfiguration = Field(default_factory=PunctuationConfiguration)  # type: ignore[arg-type]
+
+
+def _is_model(name: str) -> bool:
+    return name in pretrained.names() or (Path(name) / CONFIGURATION).is_file()
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

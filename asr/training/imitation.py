@@ -63,12 +63,19 @@ class Teacher:
         own, other = pupil.model.configuration, teacher.model.configuration
         if own.decoder is None or other.decoder is None:
             raise ConfigurationError(f"training.imitation: {settings.teacher} and the model both need an autoregressive decoder.")
-        lengths = [(each.encoder.stem, each.encoder.minimum_seconds, each.encoder.trailing_seconds) for each in (own, other)]
-        alike = own.front_end == other.front_end and lengths[0] == lengths[1] and own.encoder.width == other.encoder.width
-        if not alike or pupil.tokenizer.tokens != teacher.tokenizer.tokens:
+        alike = {
+            "tokens": pupil.tokenizer.tokens == teacher.tokenizer.tokens,
+            "front_end": own.front_end == other.front_end,
+            # The texts that fit the model must fit the teacher.
+            "decoder.maximum_length": own.decoder.maximum_length <= other.decoder.maximum_length,
+        }
+        # What decides which position hears what, and how wide that is where it is compared.
+        for key in ("stem", "minimum_seconds", "trailing_seconds", *(["width"] if settings.encoder_weight else [])):
+            alike[f"encoder.{key}"] = getattr(own.encoder, key) == getattr(other.encoder, key)
+        if unlike := ", ".join(key for key, same in alike.items() if not same):
             raise ConfigurationError(
-                f"training.imitation: {settings.teacher} has other tokens, another width, or another front end or stem than the "
-                "model; give one of the model's own kind, as that which it is initialised from."
+                f"training.imitation: {settings.teacher} does not fit the model, it differs in {unlike}; give a model of the "
+                "same kind, as that which the run is initialised from."
             )
         return cls(teacher, settings)
 
@@ -85,9 +92,12 @@ class Teacher:
 
 
 def divergence(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of a prediction from the wanted one, both (tokens, vocabulary) before softmax; nats a token."""
+    """Kullback-Leibler divergence of each prediction from the wanted one, nats (tokens,).
+
+    Both are (tokens, vocabulary), before softmax.
+    """
     wanted, own = (each.float().log_softmax(-1) for each in (wanted, logits))
-    return F.kl_div(own, wanted, log_target=True, reduction="sum") / max(len(logits), 1)
+    return F.kl_div(own, wanted, log_target=True, reduction="none").sum(-1)
 
 
 def difference(encoded: Encoded, wanted: Encoded) -> Tensor:

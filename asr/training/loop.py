@@ -27,6 +27,7 @@ from asr.exceptions import TrainingError
 from asr.model.device import choose_device, slow_bfloat16
 from asr.model.precision import choose_for_training
 from asr.model.recognizer import Recognizer
+from asr.search.language import heard_languages
 from asr.search.realignment import unsaid
 from asr.training import checkpoints, curves, log
 from asr.training.beginning import build
@@ -186,6 +187,10 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
     messages = [message] if (message := slow_bfloat16(settings.precision, device)) else []
     if text is not None and text.readable < _READABLE:
         messages.append(f"of the sentences of data.text, {100 * text.readable:.0f} % can be pronounced; the others are left out.")
+    if known_codes := heard_languages(model.configuration, tokenizer):
+        codes = {supervision.language for cut in cuts for supervision in cut.supervisions if supervision.language}
+        if unknown := sorted(codes - known_codes.keys()):
+            messages.append(f"has no token for the languages {', '.join(unknown)} of utterances; its own is asked for there.")
     if earlier is not None:
         progress = checkpoints.read_progress(earlier)
         if progress.batch and progress.order and progress.order != order(progress.epoch):

@@ -117,7 +117,10 @@ def moved(wanted: Targets, device: torch.device) -> Targets:
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of a batch, float32 scalars; those of the parts are per token, zero where the part is missing."""
+    """Losses of a batch, float32 scalars; those of the parts are per token, zero where the part is missing.
+
+    With a teacher, ``attention`` is of what it says too, and ``total`` has the difference of the encoders besides.
+    """
 
     total: Tensor
     attention: Tensor
@@ -212,9 +215,12 @@ class Objective(nn.Module):
             asked = targets.outputs != IGNORED
             # Only where something is asked: a vocabulary's worth of scores for each padded position is not small.
             scores = logits[asked].float()
-            attention = F.cross_entropy(scores, targets.outputs[asked], label_smoothing=self.label_smoothing)
+            told = F.cross_entropy(scores, targets.outputs[asked], label_smoothing=self.label_smoothing, reduction="none")
             if taught is not None:
-                attention = attention.lerp(divergence(scores, taught.logits[asked]), taught.share)
+                # Where nobody speaks there is a right answer, and the teacher may not know it.
+                spoken_of = (asked & (asked.sum(1, keepdim=True) > 1))[asked]
+                told = told.lerp(divergence(scores, taught.logits[asked]), taught.share * spoken_of)
+            attention = told.mean()
         second = self.model.nonautoregressive if self.nonautoregressive_weight > 0 else None
         realigned = second is not None and targets.rows is None
         log_probabilities = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,15 +12,18 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from lhotse import CutSet
+from torch import Tensor
 
 from asr.corpora import manifests
 from asr.corpora.batches import BatchLoader
 from asr.exceptions import CorpusError
 from asr.model.checkpoint import Checkpoint
+from asr.model.recognizer import Encoded
 from asr.scoring.errors import align
 from asr.search.ctc import ctc_greedy_search
 from asr.search.greedy import greedy_search
 from asr.search.hypothesis import Hypothesis
+from asr.search.language import heard_languages, prompt
 from asr.search.mask_predict import mask_predict_search
 from asr.text.normalization import of_language
 from asr.training.configuration import Recipe
@@ -70,9 +74,7 @@ def validate(
     """Loss and greedy error rate on the validation set, which the ranks share among them."""
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     language = checkpoint.model.configuration.language
-    words = language != "zh"
-    # What is written as training writes it is compared as scoring compares it.
-    normal = of_language(language)
+    known = heard_languages(model.configuration, tokenizer)
     objective.eval()
     began = time.monotonic()
     rows: list[tuple[str, float, int, dict[str, tuple[int, int]]]] = []
@@ -80,16 +82,20 @@ def validate(
         wanted = encoded_targets(checkpoint, batch.texts, batch.lengths, None, languages=batch.languages)
         waveforms, lengths = batch.waveforms.to(accelerator.device), batch.lengths.to(accelerator.device)
         found: dict[str, list[Hypothesis]] = {}
+        codes = [code if code in known else "" for code in batch.languages]
         with accelerator.autocast():
             encoded = model.encode(waveforms, lengths)
             losses = objective.losses(encoded, moved(wanted, accelerator.device))
             if model.decoder is not None:
-                found["decoder"] = greedy_search(model, tokenizer, encoded, batch.lengths)
+                found["decoder"] = _written(checkpoint, encoded, batch.lengths, codes)
             if model.nonautoregressive is not None:
                 found["nonautoregressive"] = mask_predict_search(model, tokenizer, encoded, batch.lengths)
             if model.ctc is not None:
                 found["ctc"] = ctc_greedy_search(model, checkpoint.ctc_tokenizer, encoded)
         for index, (utterance, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
+            # What is written as training writes it is compared as scoring compares it.
+            spoken = codes[index] or language
+            normal, words = of_language(spoken), spoken != "zh"
             reference = _units(normal(text), words)
             counts = {}
             for part, hypotheses in found.items():
@@ -113,6 +119,18 @@ def validate(
         length_ratio=sum(row[3][main][1] for row in unique) / total,
         seconds=time.monotonic() - began,
     )
+
+
+def _written(checkpoint: Checkpoint, encoded: Encoded, samples: Tensor, codes: Sequence[str]) -> list[Hypothesis]:
+    """The decoder's greedy texts, each in the language of its code, or in the model's own where that is empty."""
+    found: dict[int, Hypothesis] = {}
+    for code in dict.fromkeys(codes):
+        rows = [row for row, each in enumerate(codes) if each == code]
+        part = Encoded(encoded.values[rows], encoded.lengths[rows])
+        start = prompt(checkpoint, code) if code else None
+        texts = greedy_search(checkpoint.model, checkpoint.tokenizer, part, samples[rows], start)
+        found.update(zip(rows, texts, strict=True))
+    return [found[row] for row in range(len(codes))]
 
 
 def _units(text: str, words: bool) -> list[str]:

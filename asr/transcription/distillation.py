@@ -17,11 +17,11 @@ from lhotse.utils import fastcopy
 
 from asr.audio import files
 from asr.corpora import manifests
-from asr.exceptions import AudioError, CorpusError
+from asr.exceptions import AudioError, ConfigurationError, CorpusError
 from asr.search.language import prompt
 from asr.search.options import DecodingOptions
 from asr.text.normalization import of_language
-from asr.transcription.transcriber import load
+from asr.transcription.transcriber import Transcriber, load
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,22 @@ class Distillation:
     empty: int
     unfinished: int
     failures: tuple[AudioError, ...]
+
+
+def asked_for(transcriber: Transcriber, language: str) -> DecodingOptions:
+    """The options of a transcriber with another language; what a model of one language brings along for its search stays at home.
+
+    Raises:
+        ConfigurationError: the model has no token for it, or the decoder that writes is not asked for a language.
+    """
+    options = replace(transcriber.options, prompt=prompt(transcriber.checkpoint, language))
+    if options.decoder not in ("autoregressive", "joint", "rescoring"):
+        raise ConfigurationError(
+            f"decoder '{options.decoder}' cannot be asked for a language; leave out --language or --decoder."
+        )
+    if transcriber.checkpoint.model.configuration.language in ("multilingual", language):
+        return options
+    return replace(options, language_model=None, language_model_weight=0.0, length_bonus=0.0, stop_threshold=None)
 
 
 def distill(
@@ -73,9 +89,10 @@ def distill(
         raise CorpusError(f"{output}: is not the name of a manifest; end it in .jsonl.gz.")
     cuts = sorted(manifests.load(manifest), key=lambda cut: float(cut.duration))
     transcriber = load(model, device, options, batch_size)
+    own = transcriber.checkpoint.model.configuration.language
     if language is not None:
-        transcriber.options = replace(transcriber.options, prompt=prompt(transcriber.checkpoint, language))
-    normal = of_language(language or transcriber.checkpoint.model.configuration.language)
+        transcriber.options = asked_for(transcriber, language)
+    normal = of_language(language or own)
     written: list[Cut] = []
     changed = empty = unfinished = 0
     failures: list[AudioError] = []

@@ -60,9 +60,8 @@ def losses(pupil: Checkpoint, heard: Tensor, wanted: Targets, speech: Tensor | N
 def test_the_divergence_is_that_of_torch() -> None:
     own, other = torch.randn(2, 5, 9, generator=torch.Generator().manual_seed(0)) * 3
     pairs = (torch.distributions.Categorical(logits=each) for each in (other, own))
-    expected = torch.distributions.kl_divergence(*pairs).mean()
-    assert float(divergence(own, other)) == pytest.approx(float(expected), rel=1e-5)
-    assert float(divergence(own, own)) == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(divergence(own, other), torch.distributions.kl_divergence(*pairs))
+    assert divergence(own, own).abs().max() < 1e-5
 
 
 def test_the_difference_is_in_shares_of_the_variance_and_looks_at_no_padding() -> None:
@@ -112,6 +111,14 @@ def test_its_own_teacher_that_hears_the_same_asks_for_nothing(speech: Tensor, wa
     assert float(found.total) == pytest.approx(0.3 * float(found.ctc), rel=1e-4)
 
 
+def test_where_nobody_speaks_the_text_alone_is_asked_for(speech: Tensor) -> None:
+    tokenizer = checkpoint(0).tokenizer
+    silent = targets([[], [], []], [tokenizer.start, tokenizer.start], tokenizer.stop, tokenizer.blank)
+    alone = losses(checkpoint(0), speech, silent, None)
+    found = losses(checkpoint(0), speech, silent, speech, share=1.0, encoder_weight=0.0)
+    assert float(found.attention) == pytest.approx(float(alone.attention), rel=1e-5)
+
+
 def test_a_teacher_is_neither_trained_nor_a_part_of_what_is(speech: Tensor, wanted: Targets) -> None:
     pupil, other = checkpoint(0), checkpoint(7)
     teacher = Teacher(other, ImitationConfiguration(teacher=""))
@@ -123,27 +130,24 @@ def test_a_teacher_is_neither_trained_nor_a_part_of_what_is(speech: Tensor, want
     assert not other.model.training
 
 
-def test_noise_is_learned_from_what_the_model_says_without_it(
+def test_a_model_learns_to_say_in_noise_what_its_teacher_says_without(
     recipe: Callable[..., Recipe], tmp_path: Path, without_pictures: None
 ) -> None:
     table = write_tones(tmp_path / "tones", 8)
-    loop.train(recipe("teacher", table, training__epochs=3))
+    loop.train(recipe("teacher", table, training__epochs=4))
     teacher = checkpoints.last(tmp_path / "teacher")
     assert teacher is not None
     noise = {"probability": 1.0, "lowest": 0, "highest": 5, "kinds": ["pink"]}
     changes = {
-        "initialize": str(teacher),
         "training__imitation": {"teacher": str(teacher), "share": 1.0, "encoder_weight": 0.0},
         "training__ctc_weight": 0.0,
-        "training__learning_rate": 5e-4,
         "data__augmentation": {"noise": noise, "speed": {"factors": [0.9, 1.0, 1.1]}},
-        "data__nonspeech": 0.1,
     }
     whole = loop.train(recipe("whole", table, training__epochs=12, **changes))
     found = [entry["attention"] for entry in log(whole, "step")]
     assert all(map(math.isfinite, found))
     few = len(found) // 4
-    assert sum(found[-few:]) < 0.8 * sum(found[:few])
+    assert sum(found[-few:]) < 0.5 * sum(found[:few])
     # A run that goes on hears what it would have heard.
     loop.train(recipe("halved", table, training__epochs=4, **changes))
     halved = loop.train(recipe("halved", table, training__epochs=12, **changes), resume=True)
@@ -154,8 +158,15 @@ def test_noise_is_learned_from_what_the_model_says_without_it(
 def test_a_teacher_of_another_kind_is_refused(tmp_path: Path) -> None:
     model_folder.save(checkpoint(0, "abcdx"), tmp_path / "letters", "card")
     settings = ImitationConfiguration(teacher=str(tmp_path / "letters"))
-    with pytest.raises(ConfigurationError, match=r"imitation: .*letters has other tokens, .* initialised from\.$"):
+    with pytest.raises(ConfigurationError, match=r"imitation: .*letters does not fit the model, it differs in tokens; .*from\.$"):
         Teacher.load(settings, checkpoint(1), "cpu")
+    other = {**MODEL, "encoder": {**MODEL["encoder"], "width": 16, "trailing_seconds": 1.0}}
+    narrow = Recognizer(validate(other, ModelConfiguration, "test"), len(checkpoint(0).tokenizer))
+    model_folder.save(Checkpoint(narrow, checkpoint(0).tokenizer), tmp_path / "narrow", "card")
+    for weight, keys in ((0.2, r"encoder\.trailing_seconds, encoder\.width"), (0.0, r"encoder\.trailing_seconds")):
+        settings = ImitationConfiguration(teacher=str(tmp_path / "narrow"), encoder_weight=weight)
+        with pytest.raises(ConfigurationError, match=f"it differs in {keys}; "):
+            Teacher.load(settings, checkpoint(1), "cpu")
     without = Recognizer(validate({**MODEL, "decoder": None}, ModelConfiguration, "test"), len(checkpoint(0).tokenizer))
     model_folder.save(Checkpoint(without, checkpoint(0).tokenizer), tmp_path / "ctc", "card")
     with pytest.raises(ConfigurationError, match="both need an autoregressive decoder"):
@@ -166,3 +177,7 @@ def test_a_teacher_needs_speech(recipe: Callable[..., Recipe], tmp_path: Path) -
     cached = {"encoder_cache": str(tmp_path), "learning_rates": {"encoder": 0}, "imitation": {"teacher": "zh"}}
     with pytest.raises(ConfigurationError, match=r"training\.imitation needs speech to hear"):
         recipe(training=cached)
+    with pytest.raises(ConfigurationError, match=r"set training\.ctc_weight below 1"):
+        recipe(training__imitation={"teacher": "zh"}, training__ctc_weight=1.0)
+    with pytest.raises(ConfigurationError, match="'nobody' is neither a checkpoint folder nor an embedded model"):
+        recipe(training__imitation={"teacher": "nobody"})

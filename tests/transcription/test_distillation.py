@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,12 +10,13 @@ import pytest
 import soundfile
 
 from asr.corpora import manifests
-from asr.exceptions import CorpusError
+from asr.exceptions import ConfigurationError, CorpusError
 from asr.model.configuration import ModelConfiguration
 from asr.search.hypothesis import Hypothesis
 from asr.search.options import DecodingOptions
 from asr.transcription import distillation
-from asr.transcription.distillation import distill
+from asr.transcription.distillation import asked_for, distill
+from asr.transcription.transcriber import load
 from tests.search.multilingual import PROMPT, small_multilingual
 
 FOUND = {
@@ -63,11 +65,28 @@ def test_hypotheses_stand_in_place_of_the_transcripts(table: Path, tmp_path: Pat
 
 def test_another_language_is_asked_for_and_noted(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = Teacher()
-    teacher.checkpoint, teacher.options = small_multilingual(), DecodingOptions(beam_size=3)
+    teacher.checkpoint, teacher.options = small_multilingual(), DecodingOptions("autoregressive", beam_size=3)
     monkeypatch.setattr(distillation, "load", lambda *_: teacher)
     result = distill("teacher", table, tmp_path / "distilled.jsonl.gz", language="zh")
-    assert teacher.options == DecodingOptions(beam_size=3, prompt=(PROMPT[0], "<|zh|>", *PROMPT[2:]))
+    assert teacher.options == DecodingOptions("autoregressive", beam_size=3, prompt=(PROMPT[0], "<|zh|>", *PROMPT[2:]))
     assert {cut.supervisions[0].language for cut in manifests.load(result.manifest)} == {"zh"}
+
+
+def test_another_language_is_written_without_the_models_own_language_model() -> None:
+    model = load("zh", "cpu", DecodingOptions(beam_size=1))
+    assert model.options.language_model is not None
+    options = asked_for(model, "en")
+    assert (options.language_model, options.language_model_weight, options.length_bonus, options.stop_threshold) == (
+        None,
+        0,
+        0,
+        None,
+    )
+    assert (options.beam_size, options.prompt[1]) == (1, "<|en|>")
+    assert asked_for(model, "zh").language_model is model.options.language_model
+    model.options = replace(model.options, decoder="ctc")
+    with pytest.raises(ConfigurationError, match="decoder 'ctc' cannot be asked for a language"):
+        asked_for(model, "en")
 
 
 def test_what_cannot_be_written_is_refused(table: Path, tmp_path: Path) -> None:
