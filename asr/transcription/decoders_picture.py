@@ -12,13 +12,13 @@ import torch
 
 from asr.audio import files
 from asr.audio.segmentation import is_silent
-from asr.exceptions import AsrError, AudioError, ConfigurationError
+from asr.exceptions import AudioError, ConfigurationError
 from asr.model.checkpoint import Checkpoint
 from asr.search.greedy import greedy_search
 from asr.search.mask_predict import MaskPredictSteps, mask_predict_search
 from asr.transcription.explanation import label
 from asr.transcription.explanation_page import visible
-from asr.transcription.explanation_picture import ACCENT, LINE, PALE, SOFT, STOP, TEXT, families
+from asr.transcription.explanation_picture import ACCENT, LINE, PALE, SOFT, STOP, TEXT, families, save
 
 # More tokens than these cannot be read in one picture.
 LONGEST_TEXT = 80
@@ -80,8 +80,8 @@ def known_tokens(
     )
 
 
-def write(known: KnownTokens, output: Path, title: str) -> None:
-    """Draw the picture as a PNG, whole or not at all.
+def write(known: KnownTokens, output: Path, title: str) -> bool:
+    """Draw the picture as a PNG, whole or not at all; return whether there was a font for every character of it.
 
     Raises:
         AsrError: the place cannot be written to.
@@ -98,7 +98,6 @@ def write(known: KnownTokens, output: Path, title: str) -> None:
     )
     width = max(_SIDE + columns * _CELL + 2 * _MARGIN, 7.5)
     height = 0.55 + sum(0.85 + _CELL * len(rows) for _, _, rows in parts)
-    temporary = output.with_name(f".{output.name}.unfinished")
     with matplotlib.rc_context({"font.family": families(), "text.color": TEXT, "font.size": 9}):
         figure = Figure(figsize=(width, height), facecolor="white")
         FigureCanvasAgg(figure)
@@ -109,11 +108,7 @@ def write(known: KnownTokens, output: Path, title: str) -> None:
         for heading, unit, rows in parts:
             _draw(axes, top, heading, unit, rows)
             top += 0.85 + _CELL * len(rows)
-        try:
-            figure.savefig(temporary, format="png", dpi=120)
-            temporary.replace(output)
-        except OSError as error:
-            raise AsrError(f"{output}: cannot be written ({error.strerror}); give another --decoders.") from error
+        return save(figure, output, 120, "--decoders")
 
 
 def _kept(before: Sequence[str | None], now: Sequence[str | None]) -> set[int]:

@@ -24,8 +24,10 @@ from asr.model.checkpoint import Checkpoint
 from asr.model.decoder import Decoder, DecoderWeights
 from asr.model.recognizer import Encoded, Recognizer
 from asr.search.ctc import ctc_greedy_search
+from asr.search.decoding import decode
 from asr.search.greedy import forbidden_tokens, greedy_search
 from asr.search.hypothesis import Hypothesis
+from asr.search.options import DecodingOptions
 from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer
 
 LONGEST_SECONDS = 30.0
@@ -53,7 +55,7 @@ class Step:
     """One step of the decoder.
 
     Attributes:
-        best: the five most probable next tokens, in order.
+        best: the five most probable next tokens, in order; in place of the fifth the chosen one where it is not among them.
         chosen: the one that the search took; None where the bound ended it.
     """
 
@@ -93,7 +95,8 @@ class Explanation:
         width: features of an encoder position.
         positions: of the encoder, for the whole input.
         position_seconds: from one position to the next.
-        hypothesis: of greedy search over the decoder, or over the CTC head where there is no decoder.
+        hypothesis: of the model's own search over the decoder, which ``asr transcribe`` uses as well, or over the CTC head where
+            there is no decoder.
         prompt: the tokens that the decoder starts with.
         steps: of the decoder, the stop token's last; empty without a decoder.
         self_attention: float32 (layers, heads, length, length); row n reads the prompt and tokens up to n.
@@ -180,7 +183,7 @@ def explain(checkpoint: Checkpoint, path: str | Path, start: float = 0.0, durati
     if model.decoder is None:
         (hypothesis,) = ctc_greedy_search(model, checkpoint.ctc_tokenizer, encoded)
     else:
-        (hypothesis,) = greedy_search(model, checkpoint.tokenizer, encoded, lengths)
+        (hypothesis,) = _search(checkpoint, encoded, lengths)
         prompt = model.decoder.configuration.prompt
         steps, weights = _steps(checkpoint, model.decoder, encoded, hypothesis)
     maps = sum(each.shape[1] * each.shape[2] for each in weights.cross_attention)
@@ -255,6 +258,14 @@ class _Merged(list[Tensor]):
         super().append(merge_queries(merge_keys(weights, shown, self.factor), shown, self.factor))
 
 
+def _search(checkpoint: Checkpoint, encoded: Encoded, lengths: Tensor) -> list[Hypothesis]:
+    """The text that the model writes as it comes; greedy where another decoder than the autoregressive one writes that."""
+    options = DecodingOptions().resolved(checkpoint.model, checkpoint.folder)
+    if options.decoder not in ("autoregressive", "joint"):
+        return greedy_search(checkpoint.model, checkpoint.tokenizer, encoded, lengths)
+    return decode(checkpoint.model, checkpoint.tokenizer, encoded, lengths, options, checkpoint.ctc_tokenizer)
+
+
 def _steps(
     checkpoint: Checkpoint, decoder: Decoder, encoded: Encoded, hypothesis: Hypothesis
 ) -> tuple[tuple[Step, ...], DecoderWeights]:
@@ -271,7 +282,10 @@ def _steps(
     steps = []
     for row, token in zip(log_probabilities.exp().cpu(), (*hypothesis.tokens, *stop), strict=True):
         best = row.topk(min(_BEST, len(tokenizer)))
-        candidates = [_candidate(tokenizer, row, each) for each in best.indices.tolist()]
+        shown = best.indices.tolist()
+        if token is not None and token not in shown:
+            shown[-1] = token  # a beam may take what is not among the likeliest
+        candidates = [_candidate(tokenizer, row, each) for each in shown]
         steps.append(Step(tuple(candidates), None if token is None else _candidate(tokenizer, row, token)))
     return tuple(steps), weights
 

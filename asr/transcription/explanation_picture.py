@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from asr.exceptions import AsrError
 from asr.transcription.explanation import Array, Explanation
 from asr.transcription.explanation_page import facts, is_special, visible, way
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Inches.
 _WIDTH, _LEFT, _RIGHT, _MARGIN = 13.0, 1.5, 0.35, 0.3
@@ -31,22 +35,37 @@ _FAMILIES = (
 _LETTERS_SO_FAR = 62
 
 
-def write(explanation: Explanation, output: Path, model: str) -> None:
-    """Draw the picture as a PNG, whole or not at all.
+def write(explanation: Explanation, output: Path, model: str) -> bool:
+    """Draw the picture as a PNG, whole or not at all; return whether there was a font for every character of it.
 
     Raises:
         AsrError: the place cannot be written to.
     """
     import matplotlib
 
-    temporary = output.with_name(f".{output.name}.unfinished")
     with matplotlib.rc_context({"font.family": families(), "text.color": TEXT, "font.size": 9.5, "axes.edgecolor": LINE}):
-        figure = _Sheet(explanation, model).figure
+        return save(_Sheet(explanation, model).figure, output, 110, "--png")
+
+
+def save(figure: Figure, output: Path, dpi: int, option: str) -> bool:
+    """Write a figure whole or not at all; return whether there was a font for every character of it.
+
+    Raises:
+        AsrError: the place, which ``option`` named, cannot be written to.
+    """
+    temporary = output.with_name(f".{output.name}.unfinished")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         try:
-            figure.savefig(temporary, format="png", dpi=110)
+            figure.savefig(temporary, format="png", dpi=dpi)
             temporary.replace(output)
         except OSError as error:
-            raise AsrError(f"{output}: cannot be written ({error.strerror}); give another --png.") from error
+            raise AsrError(f"{output}: cannot be written ({error.strerror}); give another {option}.") from error
+    # matplotlib says so of each character, and draws a box.
+    others = [each for each in said if "missing from font" not in str(each.message)]
+    for each in others:
+        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    return len(others) == len(said)
 
 
 def families() -> list[str]:

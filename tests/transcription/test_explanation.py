@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import warnings
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -32,6 +33,7 @@ from asr.model.decoder import DecoderWeights
 from asr.model.recognizer import Recognizer
 from asr.search.greedy import greedy_search
 from asr.text.tokenizer import CharacterTokenizer
+from asr.transcription import explanation_picture
 from asr.transcription.explanation import Explanation, explain, label, merge_keys, merge_queries
 from asr.transcription.explanation_page import page
 
@@ -61,7 +63,7 @@ def untrained(decoder: bool = True, block: str = "transformer", characters: str 
     return Checkpoint(Recognizer(settings, len(tokenizer)).eval(), tokenizer)
 
 
-def test_steps_are_those_of_greedy_search(english: Checkpoint, welcome: Explanation, data: Path) -> None:
+def test_steps_are_those_of_the_search(english: Checkpoint, welcome: Explanation, data: Path) -> None:
     samples = torch.from_numpy(files.read(data / "welcome.wav"))[None]
     lengths = torch.tensor([samples.shape[1]])
     with torch.inference_mode():
@@ -263,6 +265,44 @@ def test_the_command_writes_page_and_picture(data: Path, tmp_path: Path) -> None
     # Neither empty nor one colour.
     assert 0.05 < (picture[..., :3].min(axis=2) < 0.9).mean() < 0.9
     assert CliRunner().invoke(app, ["explain", str(data / "weather.wav")]).exit_code == 2
+
+
+def test_the_model_is_of_the_language_that_is_heard(data: Path, tmp_path: Path) -> None:
+    target = [str(tmp_path / "page.html"), "--png", str(tmp_path / "page.png")]
+    arguments = ["explain", str(data / "机器学习.wav"), "--output", *target]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    written = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<h1>机器学习</h1>" in written
+    # Greedy search would have heard another first character; what is explained is what asr transcribe writes.
+    found = explain(asr.load("zh", precision="float32").checkpoint, data / "机器学习.wav")
+    assert [step.chosen.text for step in found.steps if step.chosen][:3] == ["机", "器", "学"]
+    for step in found.steps:
+        assert step.chosen in step.best
+        assert len({each.token for each in step.best}) == len(step.best)
+    # With a font for these characters nothing is said of them.
+    assert re.fullmatch(r"(asr: no font here has all characters .*\n)?", result.stderr)
+
+
+@pytest.mark.parametrize(("text", "drawn"), [("known", True), ("\U000f0000", False)])
+def test_characters_without_a_font_are_told_and_other_warnings_stay(tmp_path: Path, text: str, drawn: bool) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.text(0, 0, text)
+    render = figure.savefig
+
+    def savefig(*arguments: object, **options: object) -> None:
+        warnings.warn("something else", UserWarning, stacklevel=1)
+        render(*arguments, **options)
+
+    figure.savefig = savefig
+    with pytest.warns(UserWarning, match="something else") as said:
+        assert explanation_picture.save(figure, tmp_path / "picture.png", 50, "--png") is drawn
+    assert [str(each.message) for each in said] == ["something else"]
+    assert (tmp_path / "picture.png").stat().st_size > 100
 
 
 def test_failures_are_one_sentence(english: Checkpoint, tmp_path: Path, data: Path) -> None:
