@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LONG = 1000
-"""Positions from which on a memory is read faster in 16 bits: with fewer, what it takes to begin a product counts for more."""
+LONG = 250
+"""Positions from which on attention is faster in 16 bits: with fewer, what it takes to begin a product counts for more."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ class AttentionCache:
         return self._keys[:, :, : self.length], self._values[:, :, : self.length]
 
     def row(self, number: int, end: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of the first ``end`` steps of a row that gets no more, (1, heads, end, head width)."""
+        """Keys and values of the first ``end`` steps of a row that gets no more, (heads, end, head width)."""
         if number in self._long_rows:
             return self._long_rows[number]
-        keys, values = (each[number, None, :, :end] for each in self.read())
+        keys, values = (each[number, :, :end] for each in self.read())
         if self._long_type is not None and end >= LONG:
             keys, values = (each.to(self._long_type, memory_format=torch.contiguous_format) for each in (keys, values))
             self._long_rows[number] = keys, values
@@ -231,6 +231,7 @@ class MultiHeadAttention(nn.Module):
         self.output = nn.Linear(width, width)
         # Of query, key and value those with the same inputs in one product: all of self-attention, two of cross-attention.
         self.joint: nn.Module | None = None
+        self.long_type: torch.dtype | None = None  # in which ``LONG`` positions attend to themselves; None: as they come
 
     def forward(
         self,
@@ -279,7 +280,7 @@ class MultiHeadAttention(nn.Module):
 
         if memory_lengths is not None and not return_weights:
             if cache is None:
-                read = [(keys[row, None, :, :end], values[row, None, :, :end]) for row, end in enumerate(memory_lengths)]
+                read = [(keys[row, :, :end], values[row, :, :end]) for row, end in enumerate(memory_lengths)]
             else:
                 read = [cache.row(row, end) for row, end in enumerate(memory_lengths)]
             attended = one_by_one(query, read, memory_rows)
@@ -297,6 +298,9 @@ class MultiHeadAttention(nn.Module):
                 scores = scores.masked_fill(~mask, float("-inf"))
             weights = scores.softmax(dim=-1)
             attended = weights @ values
+        elif self.long_type is not None and memory is None and cache is None and mask is None and len(inputs[0]) >= LONG:
+            weights = None
+            attended = head_by_head(query, keys, values, self.long_type)
         else:
             weights = None
             dropout = self.dropout if self.training else 0.0
@@ -320,7 +324,9 @@ def one_by_one(query: Tensor, memory: Sequence[tuple[Tensor, Tensor]], memory_ro
 
     Args:
         query: (rows, heads, length, head width).
-        memory: keys and values of each utterance, (1, heads, positions, head width).
+        memory: keys and values of each utterance, (heads, positions, head width). Where they are of another type than the
+            query, products are computed in it: a step of a search takes as long as it takes to read them, which in 16 bits
+            are half as much.
         memory_rows: rows of each utterance; one each if None.
 
     Returns:
@@ -328,27 +334,39 @@ def one_by_one(query: Tensor, memory: Sequence[tuple[Tensor, Tensor]], memory_ro
     """
     counts = [1] * len(memory) if memory_rows is None else [*memory_rows.counts]
     counts += [0] * (len(memory) - len(counts))
-    attended = []
-    for part, (keys, values) in zip(torch.split(query, counts), memory, strict=True):  # type: ignore[no-untyped-call]
-        if not len(part):
+    scaled: Tensor | None = None  # in 16 bits, of all rows at once
+    attended, first = [], 0
+    for count, (keys, values) in zip(counts, memory, strict=True):
+        if not count:
             continue
-        beside = part.transpose(0, 1).flatten(1, 2)[None]  # (1, heads, rows * length, head width)
-        seen = attend(beside, keys, values)
-        attended.append(seen[0].reshape(part.transpose(0, 1).shape).transpose(0, 1))
-    return torch.cat(attended)
+        rows = slice(first, first + count)
+        first += count
+        if keys.dtype == query.dtype:
+            beside = query[rows].transpose(0, 1).flatten(1, 2)  # (heads, rows * length, head width)
+            seen = F.scaled_dot_product_attention(beside[None], keys[None], values[None])[0]
+        else:
+            if scaled is None:
+                scaled = (query / math.sqrt(query.shape[-1])).to(keys.dtype)
+            beside = scaled[rows].transpose(0, 1).flatten(1, 2)
+            seen = torch.bmm(torch.bmm(beside, keys.transpose(1, 2)).softmax(dim=-1), values)
+        attended.append(seen.view(len(seen), count, -1, seen.shape[-1]).transpose(0, 1))
+    return torch.cat(attended).to(query.dtype)
 
 
-def attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention of all queries to all positions: (..., length, head width) and (..., positions, head width) -> as ``query``.
+def head_by_head(query: Tensor, keys: Tensor, values: Tensor, narrow: torch.dtype) -> Tensor:
+    """Attention of whole utterances with products in the type ``narrow``, (batch, heads, length, head width) -> the same.
 
-    Where keys and values are of another type, products are computed in it and the softmax in the query's. The few queries of
-    a step of a search take as long as it takes to read the keys and values, which in 16 bits are half as much.
+    A head's weights stay in the processor's cache between the two products that make and read them; those of all heads do not.
     """
-    if keys.dtype == query.dtype:
-        return F.scaled_dot_product_attention(query, keys, values)
-    scores = (query / math.sqrt(query.shape[-1])).to(keys.dtype) @ keys.transpose(-1, -2)
-    weights = scores.to(query.dtype).softmax(dim=-1)
-    return (weights.to(values.dtype) @ values).to(query.dtype)
+    scaled = (query / math.sqrt(query.shape[-1])).to(narrow)
+    keys, values = keys.to(narrow), values.to(narrow)
+    # Laid out as the caller reads it, heads beside one another.
+    attended = scaled.new_empty(len(query), query.shape[2], query.shape[1], query.shape[3])
+    for row in range(len(query)):
+        for head in range(query.shape[1]):
+            weights = torch.mm(scaled[row, head], keys[row, head].t()).softmax(dim=-1)
+            attended[row, :, head] = torch.mm(weights, values[row, head])
+    return attended.transpose(1, 2).to(query.dtype)
 
 
 def rotate(values: Tensor, offset: int = 0) -> Tensor:

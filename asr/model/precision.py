@@ -147,12 +147,16 @@ def quantize(model: Recognizer, stored: dict[str, Tensor]) -> None:
         for child, layer in list(module.named_children()):
             if isinstance(layer, nn.Linear):
                 setattr(module, child, linear(f"{name}.{child}" if name else child))
+    # Attention itself stays in floating point, in half as many bytes where the processor multiplies in them.
+    long_type = torch.bfloat16 if has_bfloat16_units("cpu") else None
+    for module in model.encoder.modules():
+        if isinstance(module, MultiHeadAttention):
+            module.long_type = long_type
     if model.decoder is not None:
+        model.decoder.long_type = long_type
         rows, scale = take("decoder.token_embedding.weight")
         model.decoder.token_embedding = QuantizedEmbedding(rows, scale)
         model.decoder.output = QuantizedLinear(rows, scale, None)
-        # Each step of a search reads all of it: half as many bytes, where the processor multiplies in them.
-        model.decoder.long_type = torch.bfloat16 if has_bfloat16_units("cpu") else None
 
 
 def to_bfloat16(model: Recognizer) -> None:

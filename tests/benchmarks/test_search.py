@@ -17,6 +17,7 @@ from torch import Tensor
 
 import asr
 from asr.audio import files
+from asr.model.attention import MultiHeadAttention
 from asr.scoring.errors import count as errors
 from asr.search.ctc_beam import ctc_beam_search
 from asr.search.decoding import decode
@@ -123,36 +124,41 @@ def test_beams(corpora: Path) -> None:
         print(f"{name:28}{median:8.2f} s{median / times['greedy']:8.2f} x greedy{whole:8.2f} x with the encoder")
 
 
-def test_long_memory(corpora: Path, pytestconfig: pytest.Config) -> None:
-    """A search whose memory is read in 16 bits beside the same in 32: time and error rate on recordings of up to 28 s."""
+def test_attention_in_16_bits(corpora: Path, pytestconfig: pytest.Config) -> None:
+    """A model that attends in 16 bits beside the same in 32: time and error rate, one by one and in batches of 16."""
     model = asr.load(pytestconfig.getoption("--model"), "cpu")
-    decoder = model.checkpoint.model.decoder
+    whole = model.checkpoint.model
+    decoder = whole.decoder
     assert decoder is not None
     if decoder.long_type is None:
         pytest.skip("this processor does not multiply in bfloat16")
+    attentions = [module for module in whole.encoder.modules() if isinstance(module, MultiHeadAttention)]
+    types = (None, decoder.long_type)
     lines = [line.split("\t") for line in (corpora / "manifest.tsv").read_text(encoding="utf-8").splitlines()]
     rows = [line for line in lines if line[0].startswith("LibriSpeech/dev-extra/")]
-    recordings: list[list[list[str]]] = []
-    for row in rows[:: max(len(rows) // (3 * pytestconfig.getoption("--utterances")), 1)]:
-        if recordings and sum(float(each[1]) for each in [*recordings[-1], row]) <= 28:
-            recordings[-1].append(row)
-        else:
-            recordings.append([row])
-    long = [each for each in recordings if sum(float(row[1]) for row in each) >= 20]
-    sounds = [np.concatenate([files.read(corpora / row[0]) for row in each]) for each in long]
-    references = {str(number): " ".join(row[3] for row in each) for number, each in enumerate(long)}
+    rows = sorted(rows[:: max(len(rows) // pytestconfig.getoption("--utterances"), 1)], key=lambda row: float(row[1]))
+    sounds = [files.read(corpora / row[0]) for row in rows]
+    references = {str(number): row[3] for number, row in enumerate(rows)}
     seconds = sum(map(len, sounds)) / files.SAMPLE_RATE
-    types, times = (None, decoder.long_type), {None: 0.0, decoder.long_type: 0.0}
-    texts: dict[torch.dtype | None, list[str]] = {each: [] for each in types}
-    for sound in sounds:
-        encoded, lengths = model._encode([sound])
+    print(f"\n{len(sounds)} utterances, up to {len(sounds[-1]) / files.SAMPLE_RATE:.0f} s, {seconds / 60:.1f} min in all")
+    for size in (1, 16):
+        encoding, searching = dict.fromkeys(types, 0.0), dict.fromkeys(types, 0.0)
+        texts: dict[torch.dtype | None, list[str]] = {each: [] for each in types}
+        for first in range(0, len(sounds), size):
+            for each in types:
+                decoder.long_type = each
+                for attention in attentions:
+                    attention.long_type = each
+                began = time.process_time()
+                encoded, lengths = model._encode(sounds[first : first + size])
+                between = time.process_time()
+                texts[each] += [found.text for found in model._search(encoded, lengths)]
+                encoding[each] += between - began
+                searching[each] += time.process_time() - between
         for each in types:
-            decoder.long_type = each
-            began = time.process_time()
-            texts[each] += [found.text for found in model._search(encoded, lengths)]
-            times[each] += time.process_time() - began
-    print(f"\n{len(sounds)} recordings of 20 to 28 s, {seconds / 60:.1f} min, one by one")
-    for each in types:
-        score = errors(references, dict(zip(references, texts[each], strict=True)), unit="word", normalizer="english")
-        print(f"{each or torch.float32!s:16}{100 * score.rate:8.2f} % WER{times[each] / seconds:10.4f} s of search a second")
-    assert all(texts[None])
+            score = errors(references, dict(zip(references, texts[each], strict=True)), unit="word", normalizer="english")
+            print(
+                f"batches of {size:<3}{each or torch.float32!s:16}{100 * score.rate:8.2f} % WER"
+                f"{encoding[each] / seconds:9.4f} s of encoder and{searching[each] / seconds:8.4f} s of search a second"
+            )
+        assert all(texts[None])

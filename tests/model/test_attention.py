@@ -134,6 +134,29 @@ def test_the_memory_of_a_long_utterance_is_read_in_16_bits(
     torch.testing.assert_close(alone[0], turned[1], atol=1e-5, rtol=0)
 
 
+def test_a_long_utterance_attends_to_itself_in_16_bits(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[MultiHeadAttention, nn.MultiheadAttention]
+) -> None:
+    monkeypatch.setattr(attention, "LONG", 6)
+    ours, theirs = pair
+    inputs = torch.randn(2, 6, WIDTH)
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])[:, None, None]
+    monkeypatch.setattr(ours, "long_type", torch.bfloat16)
+    with torch.no_grad():
+        exact, weights = theirs(inputs, inputs, inputs)
+        found, _ = ours(inputs)
+        short, _ = ours(inputs[:, :5])
+        masked, _ = ours(inputs, mask=mask)
+        explained, seen = ours(inputs, return_weights=True)
+        monkeypatch.setattr(ours, "long_type", None)
+        torch.testing.assert_close(short, ours(inputs[:, :5])[0], atol=0, rtol=0)
+        torch.testing.assert_close(masked, ours(inputs, mask=mask)[0], atol=0, rtol=0)
+    torch.testing.assert_close(found, exact, atol=0.02, rtol=0.02)
+    assert float((found - exact).abs().max()) > 1e-4
+    torch.testing.assert_close(explained, exact, atol=1e-5, rtol=0)
+    torch.testing.assert_close(seen.mean(dim=1), weights, atol=1e-5, rtol=0)
+
+
 def complex_pairs(values: Tensor) -> Tensor:
     half = values.shape[-1] // 2
     return torch.complex(values[..., :half].double(), values[..., half:].double())
