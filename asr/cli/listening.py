@@ -19,6 +19,7 @@ from asr.cli.root import INTERRUPTED, Device, DeviceChoice, app, imports
 if TYPE_CHECKING:
     from asr.audio.microphone import Microphone
     from asr.audio.sources import Samples
+    from asr.transcription.transcriber import Transcriber
 
 _CODES = "Exit code: 0 it was ended by Ctrl-C or --input was heard, 1 it failed, 2 it was not understood, 130 by a second Ctrl-C."
 
@@ -32,7 +33,12 @@ def listen(
     microphone: Annotated[
         str | None, typer.Option(help="Number of the microphone, or part of its name.", show_default=False)
     ] = None,
-    model: Annotated[str, typer.Option(help="Embedded model or checkpoint folder.")] = "en",
+    model: Annotated[
+        str | None, typer.Option(help="Embedded model or checkpoint folder.", show_default="the language's embedded one")
+    ] = None,
+    language: Annotated[
+        str, typer.Option(help="Of the speech: en, zh, another that the model named knows, or auto: as heard in each sentence.")
+    ] = "auto",
     punctuation: Annotated[bool, typer.Option(help="Mandarin text gets the marks of the model's punctuation model.")] = True,
     times: Annotated[bool, typer.Option(help="Print when each sentence was said.")] = False,
     decoder: decoding.Decoder = None,
@@ -45,10 +51,19 @@ def listen(
     heard = Microphone(microphone) if source is None else None
 
     with imports():
-        from asr.transcription import listening
+        from asr.transcription import languages, listening
         from asr.transcription.transcriber import load
 
-    transcriber = load(model, device.value, decoding.options(decoder, None), 1, punctuation=punctuation)
+    options = decoding.options(decoder, None)
+
+    def load_model(name: str, spoken: str | None = None) -> Transcriber:
+        return load(name, device.value, options, 1, language=spoken, punctuation=punctuation)
+
+    transcriber = load_model(model, language) if model is not None else languages.load(load_model, language)
+    if isinstance(transcriber, languages.Polyglot):
+        # Nobody waits for a model in the middle of what they say, nor is told then that it cannot do what was asked.
+        for code in transcriber.languages:
+            transcriber.of(code)
     try:
         with _until_interrupted() as stop:
             if heard is not None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from asr import pretrained
 from asr.audio import files
 from asr.audio.files import SAMPLE_RATE
+from asr.audio.segmentation import Segmenter
 from asr.exceptions import AsrError, ConfigurationError
 from asr.model.checkpoint import describe
 from asr.search.language import heard_languages
@@ -61,11 +62,27 @@ class Polyglot:
             AudioError: it cannot be read.
         """
         block = next(files.stream(recording.path, _LEADING_SECONDS, recording.channel, recording.track), None)
-        beginning = None if block is None else from_first_sound(block)
-        if beginning is None or not len(beginning):
+        return self.languages[0] if block is None else self.hear(block)
+
+    def hear(self, samples: NDArray[np.float32]) -> str:
+        """The language of the first sounds of samples at 16 kHz."""
+        beginning = from_first_sound(samples)
+        if not len(beginning):
             return self.languages[0]
         handicap = min(_HANDICAP_A_SECOND * len(beginning) / SAMPLE_RATE, _HANDICAP)
         return self._ear().detect_language(beginning, self.languages, handicap).code
+
+    def transcriber_for(self, samples: NDArray[np.float32]) -> Transcriber:
+        """Who writes the language of these samples at 16 kHz.
+
+        Raises:
+            ConfigurationError: its model has not what the search asks for.
+        """
+        return self.of(self.hear(samples))
+
+    def segmenter(self, longest: float | None = None, pause: float = 1.0) -> Segmenter:
+        """What cuts one recording."""
+        return self._ear().segmenter(longest, pause)
 
     def transcribe(self, path: str | Path) -> Transcript:
         """Transcribe one file.

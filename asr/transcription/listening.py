@@ -13,6 +13,7 @@ from asr.audio import files
 from asr.audio.files import SAMPLE_RATE
 from asr.audio.segmentation import Segment
 from asr.exceptions import AudioError
+from asr.transcription.languages import Polyglot
 from asr.transcription.transcriber import Transcriber
 from asr.transcription.transcript import TranscriptSegment
 
@@ -21,10 +22,11 @@ BLOCK_SECONDS = 0.1
 PAUSE_SECONDS, LONGEST_SECONDS = 0.6, 15.0
 
 
-def listen(transcriber: Transcriber, blocks: Iterable[NDArray[np.float32]]) -> Iterator[TranscriptSegment]:
+def listen(transcriber: Transcriber | Polyglot, blocks: Iterable[NDArray[np.float32]]) -> Iterator[TranscriptSegment]:
     """What is said, each stretch as soon as a pause of 0.6 s ends it.
 
     Args:
+        transcriber: who writes it; where there are several, each stretch in the language that it begins in.
         blocks: float32 samples at 16 kHz as they come.
 
     Raises:
@@ -44,7 +46,9 @@ def listen(transcriber: Transcriber, blocks: Iterable[NDArray[np.float32]]) -> I
         raise failure
 
 
-def _heard(transcriber: Transcriber, segment: Segment) -> list[TranscriptSegment]:
+def _heard(transcriber: Transcriber | Polyglot, segment: Segment) -> list[TranscriptSegment]:
+    if isinstance(transcriber, Polyglot):
+        transcriber = transcriber.transcriber_for(segment.samples)
     return [each for each in transcriber.punctuated(transcriber.decode_segments([segment])) if each.text]
 
 

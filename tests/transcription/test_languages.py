@@ -12,11 +12,12 @@ import soundfile
 from typer.testing import CliRunner
 
 from asr import pretrained
+from asr.audio import files
 from asr.cli import app
 from asr.exceptions import AudioError, ConfigurationError
 from asr.search.hypothesis import Hypothesis
 from asr.search.language import HeardLanguage
-from asr.transcription import languages, transcriber
+from asr.transcription import languages, listening, transcriber
 from asr.transcription.languages import Polyglot, written
 from asr.transcription.recordings import Recording
 from asr.transcription.transcript import Failure, Transcript, TranscriptSegment, Word
@@ -153,6 +154,29 @@ def test_samples_are_told_apart(data: Path) -> None:
         for name in ("welcome", "weather", "机器学习", "天气", "空调", "上班")
     }
     assert heard == {"welcome": "en", "weather": "en", "机器学习": "zh", "天气": "zh", "空调": "zh", "上班": "zh"}
+
+
+@MANDARIN
+def test_each_sentence_is_heard_in_its_language(data: Path) -> None:
+    polyglot = languages.load(lambda name: transcriber.load(name, "cpu"))
+    pause = np.zeros(16000, np.float32)
+    sounds = [files.read(data / f"{name}.wav") for name in ("weather", "机器学习", "weather")]
+    whole = np.concatenate([part for sound in sounds for part in (sound, pause)])
+    blocks = (whole[at : at + 1600] for at in range(0, len(whole), 1600))
+    texts = [segment.text for segment in listening.listen(polyglot, blocks)]
+    chinese = [number for number, text in enumerate(texts) if "机器学习" in text]
+    assert len(chinese) == 1
+    english = [text for number, text in enumerate(texts) if number not in chinese]
+    assert "".join(english).isascii()
+    assert "light wind" in " ".join(english[: chinese[0]])
+    assert "light wind" in " ".join(english[chinese[0] :])
+
+
+@MANDARIN
+def test_a_listener_is_told_at_once_what_a_model_cannot_do(data: Path) -> None:
+    result = CliRunner().invoke(app, ["listen", "--input", str(data / "weather.wav"), "--decoder", "nonautoregressive"])
+    assert isinstance(result.exception, ConfigurationError)
+    assert "language en" in str(result.exception)
 
 
 @MANDARIN
