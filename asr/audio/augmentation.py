@@ -158,8 +158,6 @@ class WaveformAugmentation:
 
     def at_speed(self, samples: Samples, generator: np.random.Generator) -> Samples:
         """The waveform before anything else disturbs it: with an equal generator, of the augmented one's length."""
-        if len(samples) == 0:
-            return samples
         return np.clip(change_speed(samples, float(generator.choice(self.configuration.speed.factors))), -1.0, 1.0)
 
     def _noise(self, length: int, generator: np.random.Generator) -> Samples:

@@ -97,8 +97,15 @@ def options_by_language(
     codes: Sequence[str] = [language] * len(rows)
     if language == "auto":
         codes = [heard.code for heard in detect_languages(checkpoint, encoded)]
-    groups = {code: [row for row in rows if codes[row] == code] for code in dict.fromkeys(codes)}
-    return [(members, replace(options, prompt=prompt(checkpoint, code))) for code, members in groups.items()]
+    return [(members, replace(options, prompt=prompt(checkpoint, code))) for code, members in rows_by_code(codes).items()]
+
+
+def rows_by_code(codes: Sequence[str]) -> dict[str, list[int]]:
+    """The rows of each code, in the order in which codes first occur."""
+    found: dict[str, list[int]] = {}
+    for row, code in enumerate(codes):
+        found.setdefault(code, []).append(row)
+    return found
 
 
 def prompt(checkpoint: Checkpoint, language: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from asr.scoring.errors import align
 from asr.search.ctc import ctc_greedy_search
 from asr.search.greedy import greedy_search
 from asr.search.hypothesis import Hypothesis
-from asr.search.language import heard_languages, prompt
+from asr.search.language import heard_languages, prompt, rows_by_code
 from asr.search.mask_predict import mask_predict_search
 from asr.text.normalization import of_language
 from asr.training.configuration import Recipe
@@ -124,8 +124,7 @@ def validate(
 def _written(checkpoint: Checkpoint, encoded: Encoded, samples: Tensor, codes: Sequence[str]) -> list[Hypothesis]:
     """The decoder's greedy texts, each in the language of its code, or in the model's own where that is empty."""
     found: dict[int, Hypothesis] = {}
-    for code in dict.fromkeys(codes):
-        rows = [row for row, each in enumerate(codes) if each == code]
+    for code, rows in rows_by_code(codes).items():
         part = Encoded(encoded.values[rows], encoded.lengths[rows])
         start = prompt(checkpoint, code) if code else None
         texts = greedy_search(checkpoint.model, checkpoint.tokenizer, part, samples[rows], start)
