@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 LONG = 250
 """Positions from which on attention is faster in 16 bits: with fewer, what it takes to begin a product counts for more."""
+MANY = 32
+"""Queries from which on a head is computed after another: its weights stay in the processor's cache, those of all do not."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,8 @@ class MultiHeadAttention(nn.Module):
         self.output = nn.Linear(width, width)
         # Of query, key and value those with the same inputs in one product: all of self-attention, two of cross-attention.
         self.joint: nn.Module | None = None
-        self.long_type: torch.dtype | None = None  # in which ``LONG`` positions attend to themselves; None: as they come
+        # Of products with ``LONG`` positions where no cache keeps them; None: as they come.
+        self.long_type: torch.dtype | None = None
 
     def forward(
         self,
@@ -254,8 +257,8 @@ class MultiHeadAttention(nn.Module):
             cache: earlier keys and values; self-attention appends to it, cross-attention fills it once.
             return_weights: also compute the attention weights, which costs time and memory.
             memory_rows: the row of ``memory`` that each row of ``inputs`` attends to; the same row if None.
-            memory_lengths: attend to each row of ``memory`` on its own, to so many of its positions and without ``mask``;
-                unlike the whole batch at once, it computes a row alike whatever stands beside it.
+            memory_lengths: attend to each row of ``memory``, or of ``inputs``, on its own, to so many of its positions and
+                without ``mask``; unlike the whole batch at once, it computes a row alike whatever stands beside it.
 
         Returns:
             The output (batch, length, width), and the weights (batch, heads, length, positions) or None.
@@ -278,9 +281,14 @@ class MultiHeadAttention(nn.Module):
             if cache is not None:
                 keys, values = cache.append(keys, values)
 
+        whole = memory is None and cache is None and mask is None and not causal
+        if self.long_type is not None and whole and memory_lengths is None:
+            memory_lengths = [inputs.shape[1]] * len(inputs)
         if memory_lengths is not None and not return_weights:
             if cache is None:
                 read = [(keys[row, :, :end], values[row, :, :end]) for row, end in enumerate(memory_lengths)]
+                if self.long_type is not None:
+                    read = [(k.to(self.long_type), v.to(self.long_type)) if k.shape[1] >= LONG else (k, v) for k, v in read]
             else:
                 read = [cache.row(row, end) for row, end in enumerate(memory_lengths)]
             attended = one_by_one(query, read, memory_rows)
@@ -298,9 +306,6 @@ class MultiHeadAttention(nn.Module):
                 scores = scores.masked_fill(~mask, float("-inf"))
             weights = scores.softmax(dim=-1)
             attended = weights @ values
-        elif self.long_type is not None and memory is None and cache is None and mask is None and len(inputs[0]) >= LONG:
-            weights = None
-            attended = head_by_head(query, keys, values, self.long_type)
         else:
             weights = None
             dropout = self.dropout if self.training else 0.0
@@ -348,25 +353,19 @@ def one_by_one(query: Tensor, memory: Sequence[tuple[Tensor, Tensor]], memory_ro
             if scaled is None:
                 scaled = (query / math.sqrt(query.shape[-1])).to(keys.dtype)
             beside = scaled[rows].transpose(0, 1).flatten(1, 2)
-            seen = torch.bmm(torch.bmm(beside, keys.transpose(1, 2)).softmax(dim=-1), values)
+            seen = attend(beside, keys, values)
         attended.append(seen.view(len(seen), count, -1, seen.shape[-1]).transpose(0, 1))
     return torch.cat(attended).to(query.dtype)
 
 
-def head_by_head(query: Tensor, keys: Tensor, values: Tensor, narrow: torch.dtype) -> Tensor:
-    """Attention of whole utterances with products in the type ``narrow``, (batch, heads, length, head width) -> the same.
-
-    A head's weights stay in the processor's cache between the two products that make and read them; those of all heads do not.
-    """
-    scaled = (query / math.sqrt(query.shape[-1])).to(narrow)
-    keys, values = keys.to(narrow), values.to(narrow)
-    # Laid out as the caller reads it, heads beside one another.
-    attended = scaled.new_empty(len(query), query.shape[2], query.shape[1], query.shape[3])
-    for row in range(len(query)):
-        for head in range(query.shape[1]):
-            weights = torch.mm(scaled[row, head], keys[row, head].t()).softmax(dim=-1)
-            attended[row, :, head] = torch.mm(weights, values[row, head])
-    return attended.transpose(1, 2).to(query.dtype)
+def attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of scaled queries (heads, length, head width) to positions (heads, positions, head width) in their type."""
+    if query.shape[1] < MANY:
+        return torch.bmm(torch.bmm(query, keys.transpose(1, 2)).softmax(dim=-1), values)
+    attended = torch.empty_like(query)
+    for head, each in enumerate(query):
+        torch.mm(torch.mm(each, keys[head].t()).softmax(dim=-1), values[head], out=attended[head])
+    return attended
 
 
 def rotate(values: Tensor, offset: int = 0) -> Tensor:

@@ -55,6 +55,7 @@ class DecoderLayer(nn.Module):
         weights: DecoderWeights | None,
         attend_to_row: Tensor | None = None,
         encoded_lengths: Sequence[int] | None = None,
+        row_lengths: Sequence[int] | None = None,
     ) -> Tensor:
         """(batch, length, width) -> the same.
 
@@ -68,12 +69,13 @@ class DecoderLayer(nn.Module):
             weights: if given, filled with the attention weights.
             attend_to_row: which steps may be attended to, bool (batch, 1, 1, length), where rows differ in length.
             encoded_lengths: see ``MultiHeadAttention``'s ``memory_lengths``.
+            row_lengths: the same of self-attention, in place of ``attend_to_row``.
         """
         want = weights is not None
 
         def self_attention(normal: Tensor) -> Tensor:
             past = cache.self_attention[index] if cache and self.causal else None
-            output, seen = self.self_attention(normal, None, attend_to_row, self.causal, past, want)
+            output, seen = self.self_attention(normal, None, attend_to_row, self.causal, past, want, memory_lengths=row_lengths)
             if weights is not None:
                 weights.self_attention.append(cast(Tensor, seen))
             return cast(Tensor, output)

@@ -146,6 +146,7 @@ class NonautoregressiveDecoder(nn.Module):
         self.configuration = c
         self.token_embedding = nn.Embedding(vocabulary, width)
         nn.init.normal_(self.token_embedding.weight, std=width**-0.5)
+        self.long_type: torch.dtype | None = None  # of what the memory keeps of a long utterance; None: as it comes
         self.layers = nn.ModuleList(DecoderLayer(c, width, causal=False) for _ in range(c.layers))
         self.dropout = nn.Dropout(c.dropout)
         self.norm = nn.LayerNorm(width) if c.norm != "after" else nn.Identity()
@@ -155,7 +156,7 @@ class NonautoregressiveDecoder(nn.Module):
 
     def memory(self) -> KeyValueCache:
         """An empty memory for a new batch: each layer's keys and values of the encoder's output."""
-        return KeyValueCache(len(self.layers))
+        return KeyValueCache(len(self.layers), self.long_type)
 
     def longest_text(self, samples: int) -> int:
         """Most tokens that an utterance of so many samples may have, from the configuration's tokens a second."""
@@ -221,7 +222,12 @@ class NonautoregressiveDecoder(nn.Module):
         attend_to_row = length_mask(token_lengths.clamp(min=1), tokens.shape[1])[:, None, None]
         seen = None if bool(attend.all()) else attend
         row = None if bool(attend_to_row.all()) else attend_to_row
+        heard: list[int] | None = None
+        read: list[int] | None = None
+        if tokens.is_cpu and not torch.is_grad_enabled():
+            # On a processor utterance by utterance, as the autoregressive decoder.
+            heard, read = encoded_lengths.clamp(min=1).tolist(), token_lengths.clamp(min=1).tolist()
         for index, layer in enumerate(self.layers):
-            hidden = layer(hidden, encoded, seen, valid, memory, index, weights, row)
+            hidden = layer(hidden, encoded, seen, valid, memory, index, weights, row, heard, read)
         hidden = self.norm(hidden)
         return F.linear(hidden, self.token_embedding.weight.to(hidden.dtype)).float()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from asr.exceptions import ConfigurationError
 from asr.model.attention import MultiHeadAttention
 from asr.model.device import has_bfloat16_units
+from asr.model.nonautoregressive import NonautoregressiveDecoder
 from asr.model.recognizer import Recognizer
 from asr.model.storage import eight_bits
 
@@ -149,8 +150,8 @@ def quantize(model: Recognizer, stored: dict[str, Tensor]) -> None:
                 setattr(module, child, linear(f"{name}.{child}" if name else child))
     # Attention itself stays in floating point, in half as many bytes where the processor multiplies in them.
     long_type = torch.bfloat16 if has_bfloat16_units("cpu") else None
-    for module in model.encoder.modules():
-        if isinstance(module, MultiHeadAttention):
+    for module in model.modules():
+        if isinstance(module, (MultiHeadAttention, NonautoregressiveDecoder)):
             module.long_type = long_type
     if model.decoder is not None:
         model.decoder.long_type = long_type

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.audio import files
 from asr.corpora import manifests
 from asr.model import checkpoint
+from asr.model.precision import choose
 from asr.model.recognizer import Encoded
 from asr.scoring.errors import count
 from asr.search import language_model
@@ -59,7 +60,7 @@ def test_decoders(request: pytest.FixtureRequest) -> None:
     folder, report = Path(request.config.getoption("--model")), request.config.getoption("--report")
     if not folder.is_dir() or "ASR_MANIFEST" not in os.environ:
         pytest.skip("needs a checkpoint with all three heads and a manifest: give --model and set ASR_MANIFEST")
-    loaded = checkpoint.load(folder)
+    loaded = checkpoint.load(folder, "cpu", choose("auto", "cpu"))
     model, tokenizer = loaded.model, loaded.tokenizer
     cuts = list(manifests.load(Path(os.environ["ASR_MANIFEST"])))[:: int(os.environ.get("ASR_EVERY", "1"))]
     cuts.sort(key=lambda cut: float(cut.duration))

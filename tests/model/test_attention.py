@@ -157,6 +157,30 @@ def test_a_long_utterance_attends_to_itself_in_16_bits(
     torch.testing.assert_close(seen.mean(dim=1), weights, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("narrow", [None, torch.bfloat16])
+@pytest.mark.parametrize("lengths", [[40, 33, 7], [40, 40, 40]])
+def test_rows_attend_to_their_own_lengths(
+    narrow: torch.dtype | None,
+    lengths: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    pair: tuple[MultiHeadAttention, nn.MultiheadAttention],
+) -> None:
+    monkeypatch.setattr(attention, "LONG", 20)
+    ours, theirs = pair
+    inputs = torch.randn(3, 40, WIDTH)
+    padding = torch.arange(40) >= torch.tensor(lengths)[:, None]
+    monkeypatch.setattr(ours, "long_type", narrow)
+    with torch.no_grad():
+        exact, _ = theirs(inputs, inputs, inputs, key_padding_mask=padding)
+        found, _ = ours(inputs, memory_lengths=lengths)
+        alone, _ = ours(inputs[1:2, : lengths[1]], memory_lengths=lengths[1:2])
+    torch.testing.assert_close(found[1, : lengths[1]], alone[0], atol=1e-5 if narrow is None else 0.02, rtol=0)
+    if narrow is None:
+        torch.testing.assert_close(found, exact, atol=1e-5, rtol=0)
+    else:  # a large score may be a tenth off in 16 bits, so that single weights differ by as much
+        assert 1e-4 < float((found - exact).norm() / exact.norm()) < 0.01
+
+
 def complex_pairs(values: Tensor) -> Tensor:
     half = values.shape[-1] // 2
     return torch.complex(values[..., :half].double(), values[..., half:].double())

@@ -9,10 +9,15 @@ import torch
 from torch.testing import assert_close
 
 from asr.exceptions import ConfigurationError
+from asr.model import attention, precision, storage
 from asr.model import checkpoint as model_folder
-from asr.model import precision, storage
 from asr.model.checkpoint import Checkpoint
-from asr.model.configuration import DecoderConfiguration, EncoderConfiguration, ModelConfiguration
+from asr.model.configuration import (
+    DecoderConfiguration,
+    EncoderConfiguration,
+    ModelConfiguration,
+    NonautoregressiveConfiguration,
+)
 from asr.model.precision import QuantizedEmbedding, QuantizedLinear, choose
 from asr.model.recognizer import Recognizer
 from asr.model.storage import quantize_rows
@@ -162,3 +167,31 @@ def test_on_a_processor_the_encoding_is_that_of_the_padded_batch() -> None:
         found = model.encode_features(features, frames)
     assert torch.equal(found.lengths, expected.lengths)
     assert_close(found.values, expected.values[:, : found.values.shape[1]].detach(), rtol=1e-4, atol=1e-5)
+
+
+@needs_eight_bits
+@pytest.mark.parametrize("long", [4, 10**6])
+def test_the_non_autoregressive_decoder_says_the_same_in_any_batch(
+    long: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "LONG", long)
+    encoder = EncoderConfiguration(layers=1, width=32, heads=4, feed_forward=64, dropout=0.0)
+    second = NonautoregressiveConfiguration(layers=2, heads=4, feed_forward=64, dropout=0.0)
+    torch.manual_seed(2)
+    configuration = ModelConfiguration(encoder=encoder, decoder=None, nonautoregressive=second)
+    model_folder.save(Checkpoint(Recognizer(configuration, len(TOKENIZER)).eval(), TOKENIZER), tmp_path, "")
+    exact, model = (model_folder.load(tmp_path, precision=name).model for name in ("float32", "int8"))
+    values, lengths = torch.randn(3, 50, 32), torch.tensor([50, 3, 37])
+    tokens, rows = torch.randint(4, len(TOKENIZER), (3, 40)), torch.tensor([40, 35, 2])
+    assert exact.nonautoregressive is not None
+    assert model.nonautoregressive is not None
+    with torch.inference_mode():
+        memory = model.nonautoregressive.memory()
+        for _ in range(2):  # fills the memory, and reads it
+            together = model.nonautoregressive(tokens, rows, values, lengths, memory).log_softmax(-1)
+        expected = exact.nonautoregressive(tokens, rows, values, lengths).log_softmax(-1)
+        for row, (length, size) in enumerate(zip(lengths.tolist(), rows.tolist(), strict=True)):
+            one = slice(row, row + 1)
+            alone = model.nonautoregressive(tokens[one, :size], rows[one], values[one, :length], lengths[one]).log_softmax(-1)
+            assert_close(alone[0], together[row, :size], rtol=0, atol=1e-3)
+            assert_close(expected[row, :size], together[row, :size], rtol=0, atol=0.1)
