@@ -54,6 +54,7 @@ class Step:
     attention: float
     ctc: float
     nonautoregressive: float
+    encoder: float
     learning_rate: float
     gradient_norm: float
     audio_seconds: float
@@ -233,7 +234,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         for first, group in _grouped(loader.epoch(epoch, skip), skip, settings.accumulation):
             factor = set_learning_rate(optimizer, settings, progress.step + 1, steps_in_all)
             random = _random(settings.seed, progress.step, accelerator.process_index)
-            totals = [0.0, 0.0, 0.0, 0.0]
+            totals = [0.0] * 5
             seconds = 0.0
             place = progress.step * accelerator.num_processes + accelerator.process_index
             pieces = [*group, *(text.batches(place, random.numpy) if text else ())]
@@ -254,7 +255,7 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
                 with accelerator.no_sync(wrapped) if index < len(pieces) - 1 else nullcontext(), accelerator.autocast():
                     losses = wrapped(targets=moved(wanted, accelerator.device), generator=random.torch, **inputs)
                     accelerator.backward(losses.total / len(pieces))
-                values = (losses.total, losses.attention, losses.ctc, losses.nonautoregressive)
+                values = (losses.total, losses.attention, losses.ctc, losses.nonautoregressive, losses.encoder)
                 for number, value in enumerate(values):
                     totals[number] += float(value.detach()) / len(pieces)
             norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip))
@@ -265,9 +266,9 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
             optimizer.zero_grad()
             spent = base + time.monotonic() - began
             progress = progress.after_step(recipe.name, finite, epoch, first + len(group), order(epoch), spent)
-            loss, attention, ctc, masked = totals
             rate = settings.learning_rate * factor
-            step = Step(epoch, progress.step, loss, attention, ctc, masked, rate, norm, seconds)
+            loss, attention, ctc, masked, apart = totals
+            step = Step(epoch, progress.step, loss, attention, ctc, masked, apart, rate, norm, seconds)
             if accelerator.is_main_process:
                 log.append(run / "log.jsonl", step)
                 accelerator.log({"loss": step.loss, "learning_rate": step.learning_rate}, step=step.step)

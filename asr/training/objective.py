@@ -117,15 +117,16 @@ def moved(wanted: Targets, device: torch.device) -> Targets:
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of a batch, float32 scalars; those of the parts are per token, zero where the part is missing.
+    """Losses of a batch, float32 scalars; those of the decoders and CTC are per token. Zero where a part is missing.
 
-    With a teacher, ``attention`` is of what it says too, and ``total`` has the difference of the encoders besides.
+    With a teacher, ``attention`` is of what it says too, and ``encoder`` the difference from its encoder's output.
     """
 
     total: Tensor
     attention: Tensor
     ctc: Tensor
     nonautoregressive: Tensor
+    encoder: Tensor
 
 
 class Objective(nn.Module):
@@ -208,7 +209,7 @@ class Objective(nn.Module):
 
         ``generator`` draws what the second decoder reads wrong.
         """
-        attention = ctc = masked = torch.zeros((), device=encoded.values.device)
+        attention = ctc = masked = apart = torch.zeros((), device=encoded.values.device)
         spoken = None
         if self.model.decoder is not None and self.ctc_weight < 1:
             logits = self.model.decoder(targets.inputs, encoded.values, encoded.lengths, token_lengths=targets.lengths)
@@ -264,8 +265,9 @@ class Objective(nn.Module):
         if second is not None:
             total = total + self.nonautoregressive_weight * masked
         if taught is not None and taught.encoder_weight:
-            total = total + taught.encoder_weight * difference(encoded, taught.encoded)
-        return Losses(total, attention, ctc, masked)
+            apart = difference(encoded, taught.encoded)
+            total = total + taught.encoder_weight * apart
+        return Losses(total, attention, ctc, masked, apart)
 
 
 def fits(

@@ -103,6 +103,7 @@ def test_the_loss_is_what_the_teacher_says_of_undisturbed_speech_and_the_text(
     assert float(found.attention) == pytest.approx(attention, rel=1e-4)
     total = 0.7 * attention + 0.3 * float(alone.ctc) + encoder_weight * float(apart)
     assert float(found.total) == pytest.approx(total, rel=1e-4)
+    assert float(found.encoder) == pytest.approx(float(apart) if encoder_weight else 0.0, rel=1e-5)
 
 
 def test_its_own_teacher_that_hears_the_same_asks_for_nothing(speech: Tensor, wanted: Targets) -> None:
@@ -148,6 +149,7 @@ def test_a_model_learns_to_say_in_noise_what_its_teacher_says_without(
     assert all(map(math.isfinite, found))
     few = len(found) // 4
     assert sum(found[-few:]) < 0.5 * sum(found[:few])
+    assert all(entry["encoder"] == 0 for entry in log(whole, "step"))
     # A run that goes on hears what it would have heard.
     loop.train(recipe("halved", table, training__epochs=4, **changes))
     halved = loop.train(recipe("halved", table, training__epochs=12, **changes), resume=True)
