@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LONG = 250
+LONG = 125
 """Positions from which on attention is faster in 16 bits: with fewer, what it takes to begin a product counts for more."""
 MANY = 32
 """Queries from which on a head is computed after another: its weights stay in the processor's cache, those of all do not."""

@@ -80,11 +80,13 @@ def without_unlikely_stop(spoken: Tensor, stop: int, threshold: float | None) ->
     """
     if threshold is None:
         return spoken
-    stops = torch.arange(spoken.shape[1], device=spoken.device) == stop
-    others = spoken.masked_fill(stops, float("-inf")).amax(dim=1)
+    found = spoken.clone()
+    found[:, stop] = float("-inf")
+    others = found.amax(dim=1)
     # Where nothing else may follow it stays.
     unlikely = (spoken[:, stop] < threshold * others) & (others > float("-inf"))
-    return spoken.masked_fill(stops & unlikely[:, None], float("-inf"))
+    found[:, stop] = spoken[:, stop].masked_fill(unlikely, float("-inf"))
+    return found
 
 
 def repetition(tokens: Sequence[int], heard: Heard | None = None) -> int:
