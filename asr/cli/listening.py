@@ -15,6 +15,7 @@ import typer
 
 from asr.cli import decoding
 from asr.cli.root import INTERRUPTED, Device, DeviceChoice, app, imports
+from asr.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from asr.audio.microphone import Microphone
@@ -37,18 +38,26 @@ def listen(
         str | None, typer.Option(help="Embedded model or checkpoint folder.", show_default="the language's embedded one")
     ] = None,
     language: Annotated[
-        str, typer.Option(help="Of the speech: en, zh, another that the model named knows, or auto: as heard in each sentence.")
-    ] = "auto",
+        str | None,
+        typer.Option(
+            help="Of the speech: zh, another that the model named knows, or auto: as heard in each sentence alone, which short "
+            "ones and accents make hard.",
+            show_default="en, or what the model named is set to",
+        ),
+    ] = None,
     punctuation: Annotated[bool, typer.Option(help="Mandarin text gets the marks of the model's punctuation model.")] = True,
     times: Annotated[bool, typer.Option(help="Print when each sentence was said.")] = False,
     decoder: decoding.Decoder = None,
     device: Device = DeviceChoice.auto,
 ) -> None:
     """Transcribe the microphone: text is printed as sentences end, until Ctrl-C, and then what was said so far."""
+    from asr.audio import files
     from asr.audio.microphone import Microphone
 
     # Before the model is loaded, so that nobody waits to be told that there is none.
     heard = Microphone(microphone) if source is None else None
+    if source is not None:
+        files.inspect(source)
 
     with imports():
         from asr.transcription import languages, listening
@@ -59,11 +68,14 @@ def listen(
     def load_model(name: str, spoken: str | None = None) -> Transcriber:
         return load(name, device.value, options, 1, language=spoken, punctuation=punctuation)
 
-    transcriber = load_model(model, language) if model is not None else languages.load(load_model, language)
+    transcriber = load_model(model, language) if model is not None else languages.load(load_model, language or "en")
     if isinstance(transcriber, languages.Polyglot):
         # Nobody waits for a model in the middle of what they say, nor is told then that it cannot do what was asked.
-        for code in transcriber.languages:
-            transcriber.of(code)
+        try:
+            for code in transcriber.languages:
+                transcriber.of(code)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{str(error).rstrip('.')}, or name the language that is spoken with --language.") from error
     try:
         with _until_interrupted() as stop:
             if heard is not None:

@@ -32,7 +32,7 @@ class DeviceChoice(str, Enum):
 
 
 class PrecisionChoice(str, Enum):
-    """Arithmetic of the linear layers."""
+    """Arithmetic of the network."""
 
     auto = "auto"
     float32 = "float32"
@@ -41,7 +41,7 @@ class PrecisionChoice(str, Enum):
 
 
 Device = Annotated[DeviceChoice, typer.Option(help="Where to compute.")]
-Precision = Annotated[PrecisionChoice, typer.Option(help="Of the linear layers; auto: what is fast on the device.")]
+Precision = Annotated[PrecisionChoice, typer.Option(help="Of the network; int8 is of linear layers; auto: what is fast here.")]
 
 
 Recipe = Annotated[Path, typer.Argument(help="Recipe, a YAML file.", show_default=False)]

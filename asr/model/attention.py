@@ -282,7 +282,7 @@ class MultiHeadAttention(nn.Module):
                 keys, values = cache.append(keys, values)
 
         whole = memory is None and cache is None and mask is None and not causal
-        if self.long_type is not None and whole and memory_lengths is None:
+        if self.long_type is not None and whole and memory_lengths is None and not torch.is_grad_enabled():
             memory_lengths = [inputs.shape[1]] * len(inputs)
         if memory_lengths is not None and not return_weights:
             if cache is None:

@@ -170,28 +170,26 @@ def test_on_a_processor_the_encoding_is_that_of_the_padded_batch() -> None:
 
 
 @needs_eight_bits
-@pytest.mark.parametrize("long", [4, 10**6])
-def test_the_non_autoregressive_decoder_says_the_same_in_any_batch(
-    long: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attention, "LONG", long)
-    encoder = EncoderConfiguration(layers=1, width=32, heads=4, feed_forward=64, dropout=0.0)
-    second = NonautoregressiveConfiguration(layers=2, heads=4, feed_forward=64, dropout=0.0)
-    torch.manual_seed(2)
+def test_the_non_autoregressive_decoder_says_the_same_in_any_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In 16 bits, which rounds away what the number of queries changes in the last bit of a product in 32.
+    monkeypatch.setattr(attention, "LONG", 4)
+    encoder = EncoderConfiguration(layers=1, width=256, heads=4, feed_forward=64, dropout=0.0)
+    second = NonautoregressiveConfiguration(layers=3, heads=4, feed_forward=512, dropout=0.0)
+    torch.manual_seed(1)
     configuration = ModelConfiguration(encoder=encoder, decoder=None, nonautoregressive=second)
     model_folder.save(Checkpoint(Recognizer(configuration, len(TOKENIZER)).eval(), TOKENIZER), tmp_path, "")
-    exact, model = (model_folder.load(tmp_path, precision=name).model for name in ("float32", "int8"))
-    values, lengths = torch.randn(3, 50, 32), torch.tensor([50, 3, 37])
-    tokens, rows = torch.randint(4, len(TOKENIZER), (3, 40)), torch.tensor([40, 35, 2])
-    assert exact.nonautoregressive is not None
-    assert model.nonautoregressive is not None
+    exact, model = (model_folder.load(tmp_path, precision=name).model.nonautoregressive for name in ("float32", "int8"))
+    values, lengths = torch.randn(4, 700, 256), torch.tensor([700, 433, 150, 90])
+    tokens, rows = torch.randint(4, len(TOKENIZER), (4, 160)), torch.tensor([160, 130, 50, 20])
+    assert exact is not None
+    assert model is not None
     with torch.inference_mode():
-        memory = model.nonautoregressive.memory()
+        memory = model.memory()
         for _ in range(2):  # fills the memory, and reads it
-            together = model.nonautoregressive(tokens, rows, values, lengths, memory).log_softmax(-1)
-        expected = exact.nonautoregressive(tokens, rows, values, lengths).log_softmax(-1)
-        for row, (length, size) in enumerate(zip(lengths.tolist(), rows.tolist(), strict=True)):
-            one = slice(row, row + 1)
-            alone = model.nonautoregressive(tokens[one, :size], rows[one], values[one, :length], lengths[one]).log_softmax(-1)
-            assert_close(alone[0], together[row, :size], rtol=0, atol=1e-3)
-            assert_close(expected[row, :size], together[row, :size], rtol=0, atol=0.1)
+            together = model(tokens, rows, values, lengths, memory).log_softmax(-1)
+            expected = exact(tokens, rows, values, lengths).log_softmax(-1)
+            for row, (length, size) in enumerate(zip(lengths.tolist(), rows.tolist(), strict=True)):
+                one = slice(row, row + 1)
+                alone = model(tokens[one, :size], rows[one], values[one, :length], lengths[one]).log_softmax(-1)
+                assert_close(alone[0], together[row, :size], rtol=0, atol=1e-5)
+                assert_close(expected[row, :size], together[row, :size], rtol=0, atol=0.5)

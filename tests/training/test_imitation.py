@@ -155,6 +155,10 @@ def test_a_model_learns_to_say_in_noise_what_its_teacher_says_without(
     halved = loop.train(recipe("halved", table, training__epochs=12, **changes), resume=True)
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(halved)[name], value, atol=1e-6, rtol=1e-5)
+    changes["training__imitation"] = {**changes["training__imitation"], "encoder_weight": 2.0}
+    for entry in log(loop.train(recipe("apart", table, training__epochs=1, **changes)), "step"):
+        assert entry["encoder"] > 0
+        assert entry["loss"] == pytest.approx(entry["attention"] + 2 * entry["encoder"], rel=1e-4)
 
 
 def test_a_teacher_of_another_kind_is_refused(tmp_path: Path) -> None:

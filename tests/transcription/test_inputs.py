@@ -305,7 +305,7 @@ def test_ctrl_c_ends_listening(
 
     monkeypatch.setattr(listening, "paced", interrupted)
     monkeypatch.setattr("asr.transcription.transcriber.load", lambda *_, **__: english)
-    result = CliRunner().invoke(app, ["listen", "--input", "interrupted", "--language", "en"])
+    result = CliRunner().invoke(app, ["listen", "--input", str(data / "welcome.wav")])
     assert result.exit_code == code, result.output
     assert result.stdout.startswith(text)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
