@@ -4,6 +4,7 @@ ASR_MANIFEST=manifests/librispeech/dev-extra.jsonl.gz ASR_EVERY=4 pytest tests/b
     --model runs/characters/checkpoints/step-... --report table.md
 
 With ASR_NGRAMS, a model of asr train-ngrams over the same characters, the searches that can ask it are measured with it too.
+ASR_PRECISION is auto, as ``asr transcribe`` computes, or another that --precision takes.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def test_decoders(request: pytest.FixtureRequest) -> None:
     folder, report = Path(request.config.getoption("--model")), request.config.getoption("--report")
     if not folder.is_dir() or "ASR_MANIFEST" not in os.environ:
         pytest.skip("needs a checkpoint with all three heads and a manifest: give --model and set ASR_MANIFEST")
-    loaded = checkpoint.load(folder, "cpu", choose("auto", "cpu"))
+    loaded = checkpoint.load(folder, "cpu", choose(os.environ.get("ASR_PRECISION", "auto"), "cpu"))
     model, tokenizer = loaded.model, loaded.tokenizer
     cuts = list(manifests.load(Path(os.environ["ASR_MANIFEST"])))[:: int(os.environ.get("ASR_EVERY", "1"))]
     cuts.sort(key=lambda cut: float(cut.duration))
