@@ -35,14 +35,10 @@ class AttentionCache:
     """Keys and values that one attention has already computed, (batch, heads, length, head width).
 
     Room is reserved ahead and doubled when full, so that appending a step copies one step and not everything.
-
-    Args:
-        long_type: type in which ``row`` gives a row of ``LONG`` steps or more; None: as it came.
     """
 
-    def __init__(self, long_type: torch.dtype | None = None) -> None:
+    def __init__(self) -> None:
         self.length = 0
-        self._long_type = long_type
         self._long_rows: dict[int, tuple[Tensor, Tensor]] = {}
         self.steps: Steps | None = None  # who takes the next steps, if not all rows together
         self._keys: Tensor | None = None
@@ -75,13 +71,16 @@ class AttentionCache:
         assert self._values is not None
         return self._keys[:, :, : self.length], self._values[:, :, : self.length]
 
-    def row(self, number: int, end: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of the first ``end`` steps of a row that gets no more, (heads, end, head width)."""
+    def row(self, number: int, end: int, long_type: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """Keys and values of the first ``end`` steps of a row that gets no more, (heads, end, head width).
+
+        ``LONG`` steps or more are given, and kept, in ``long_type``; None: as they came.
+        """
         if number in self._long_rows:
             return self._long_rows[number]
         keys, values = (each[number, :, :end] for each in self.read())
-        if self._long_type is not None and end >= LONG:
-            keys, values = (each.to(self._long_type, memory_format=torch.contiguous_format) for each in (keys, values))
+        if long_type is not None and end >= LONG:
+            keys, values = (each.to(long_type, memory_format=torch.contiguous_format) for each in (keys, values))
             self._long_rows[number] = keys, values
         return keys, values
 
@@ -165,12 +164,11 @@ class KeyValueCache:
 
     Args:
         layers: of the decoder.
-        long_type: type in which the memory of a long utterance is read, where utterances are read one by one.
     """
 
-    def __init__(self, layers: int, long_type: torch.dtype | None = None) -> None:
+    def __init__(self, layers: int) -> None:
         self.self_attention = [AttentionCache() for _ in range(layers)]
-        self.cross_attention = [AttentionCache(long_type) for _ in range(layers)]
+        self.cross_attention = [AttentionCache() for _ in range(layers)]
         self.memory_rows: MemoryRows | None = None
 
     @property
@@ -233,7 +231,7 @@ class MultiHeadAttention(nn.Module):
         self.output = nn.Linear(width, width)
         # Of query, key and value those with the same inputs in one product: all of self-attention, two of cross-attention.
         self.joint: nn.Module | None = None
-        # Of products with ``LONG`` positions where no cache keeps them; None: as they come.
+        # In which utterances of ``LONG`` positions are attended to, one by one; None: as they come.
         self.long_type: torch.dtype | None = None
 
     def forward(
@@ -290,7 +288,7 @@ class MultiHeadAttention(nn.Module):
                 if self.long_type is not None:
                     read = [(k.to(self.long_type), v.to(self.long_type)) if k.shape[1] >= LONG else (k, v) for k, v in read]
             else:
-                read = [cache.row(row, end) for row, end in enumerate(memory_lengths)]
+                read = [cache.row(row, end, self.long_type) for row, end in enumerate(memory_lengths)]
             attended = one_by_one(query, read, memory_rows)
             return self.output(attended.transpose(1, 2).flatten(2)), None
         if memory_rows is not None:

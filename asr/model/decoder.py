@@ -121,7 +121,6 @@ class Decoder(nn.Module):
         self.configuration = c
         self.token_embedding: nn.Module = nn.Embedding(vocabulary, width)
         self.output: nn.Module | None = None  # stands in for the token embedding where that is not a float matrix
-        self.long_type: torch.dtype | None = None  # of what the cache keeps of a long utterance; None: as it comes
         nn.init.normal_(self.token_embedding.weight, std=width**-0.5)
         self.position_embedding: nn.Parameter | None = None
         if c.positions == "learned":
@@ -132,7 +131,7 @@ class Decoder(nn.Module):
 
     def cache(self) -> KeyValueCache:
         """An empty cache for a new batch."""
-        return KeyValueCache(len(self.layers), self.long_type)
+        return KeyValueCache(len(self.layers))
 
     def forward(
         self,

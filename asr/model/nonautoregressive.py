@@ -146,7 +146,6 @@ class NonautoregressiveDecoder(nn.Module):
         self.configuration = c
         self.token_embedding = nn.Embedding(vocabulary, width)
         nn.init.normal_(self.token_embedding.weight, std=width**-0.5)
-        self.long_type: torch.dtype | None = None  # of what the memory keeps of a long utterance; None: as it comes
         self.layers = nn.ModuleList(DecoderLayer(c, width, causal=False) for _ in range(c.layers))
         self.dropout = nn.Dropout(c.dropout)
         self.norm = nn.LayerNorm(width) if c.norm != "after" else nn.Identity()
@@ -156,7 +155,7 @@ class NonautoregressiveDecoder(nn.Module):
 
     def memory(self) -> KeyValueCache:
         """An empty memory for a new batch: each layer's keys and values of the encoder's output."""
-        return KeyValueCache(len(self.layers), self.long_type)
+        return KeyValueCache(len(self.layers))
 
     def longest_text(self, samples: int) -> int:
         """Most tokens that an utterance of so many samples may have, from the configuration's tokens a second."""

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from asr.exceptions import ConfigurationError
 from asr.model.attention import MultiHeadAttention
 from asr.model.device import has_bfloat16_units
-from asr.model.nonautoregressive import NonautoregressiveDecoder
 from asr.model.recognizer import Recognizer
 from asr.model.storage import eight_bits
 
@@ -155,10 +154,9 @@ def quantize(model: Recognizer, stored: dict[str, Tensor]) -> None:
     # Attention itself stays in floating point, in half as many bytes where the processor multiplies in them.
     long_type = torch.bfloat16 if has_bfloat16_units("cpu") else None
     for module in model.modules():
-        if isinstance(module, (MultiHeadAttention, NonautoregressiveDecoder)):
+        if isinstance(module, MultiHeadAttention):
             module.long_type = long_type
     if model.decoder is not None:
-        model.decoder.long_type = long_type
         rows, scale = take("decoder.token_embedding.weight")
         model.decoder.token_embedding = QuantizedEmbedding(rows, scale)
         model.decoder.output = QuantizedLinear(rows, scale, None)

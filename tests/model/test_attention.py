@@ -116,16 +116,17 @@ def test_the_memory_of_a_long_utterance_is_read_in_16_bits(
     monkeypatch: pytest.MonkeyPatch, pair: tuple[MultiHeadAttention, nn.MultiheadAttention]
 ) -> None:
     monkeypatch.setattr(attention, "LONG", 6)
-    inputs, memory, cache = torch.randn(3, 1, WIDTH), torch.randn(2, 6, WIDTH), AttentionCache(torch.bfloat16)
+    inputs, memory, cache = torch.randn(3, 1, WIDTH), torch.randn(2, 6, WIDTH), AttentionCache()
     mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])[:, None, None]
     with torch.no_grad():
         rows = MemoryRows.of(torch.tensor([0, 0, 1]))
         exact, _ = pair[0](inputs, memory, mask=mask, memory_rows=rows)
+        monkeypatch.setattr(pair[0], "long_type", torch.bfloat16)
         filled, _ = pair[0](inputs, memory, cache=cache, memory_rows=rows, memory_lengths=[6, 4])
         read, _ = pair[0](inputs, memory, cache=cache, memory_rows=rows, memory_lengths=[6, 4])
         cache.select(torch.tensor([1, 0]))
         turned, _ = pair[0](inputs[[2, 0]], memory, cache=cache, memory_lengths=[4, 6])
-        alone, _ = pair[0](inputs[:1], memory[:1], cache=AttentionCache(torch.bfloat16), memory_lengths=[6])
+        alone, _ = pair[0](inputs[:1], memory[:1], cache=AttentionCache(), memory_lengths=[6])
     assert torch.equal(filled, read)
     torch.testing.assert_close(filled[2], exact[2], atol=1e-6, rtol=0)  # is not long
     torch.testing.assert_close(filled[:2], exact[:2], atol=0.02, rtol=0)
