@@ -72,14 +72,6 @@ class Polyglot:
         handicap = min(_HANDICAP_A_SECOND * len(beginning) / SAMPLE_RATE, _HANDICAP)
         return self._ear().detect_language(beginning, self.languages, handicap).code
 
-    def transcriber_for(self, samples: NDArray[np.float32]) -> Transcriber:
-        """Who writes the language of these samples at 16 kHz.
-
-        Raises:
-            ConfigurationError: its model has not what the search asks for.
-        """
-        return self.of(self.hear(samples))
-
     def segmenter(self, longest: float | None = None, pause: float = 1.0) -> Segmenter:
         """What cuts one recording."""
         return self._ear().segmenter(longest, pause)

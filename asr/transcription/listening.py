@@ -48,7 +48,7 @@ def listen(transcriber: Transcriber | Polyglot, blocks: Iterable[NDArray[np.floa
 
 def _heard(transcriber: Transcriber | Polyglot, segment: Segment) -> list[TranscriptSegment]:
     if isinstance(transcriber, Polyglot):
-        transcriber = transcriber.transcriber_for(segment.samples)
+        transcriber = transcriber.of(transcriber.hear(segment.samples))
     return [each for each in transcriber.punctuated(transcriber.decode_segments([segment])) if each.text]
 
 

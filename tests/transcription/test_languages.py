@@ -175,7 +175,7 @@ def test_each_sentence_is_heard_in_its_language(data: Path) -> None:
 
 @MANDARIN
 def test_a_listener_is_told_at_once_what_a_model_cannot_do(data: Path) -> None:
-    # English has a CTC head and Mandarin has none: without asking both first, the English sentence would be written.
+    # English has a CTC head and Mandarin has none; named alone, English is written.
     arguments = ["listen", "--input", str(data / "weather.wav"), "--decoder", "ctc"]
     result = CliRunner().invoke(app, [*arguments, "--language", "auto"])
     assert not result.stdout
