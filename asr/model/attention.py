@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 LONG = 125
 """Positions from which on attention is faster in 16 bits: with fewer, what it takes to begin a product counts for more."""
+FEW = 8
+"""Queries up to which a processor attends from each on its own in 32 bits, so that a token that is read after others has the
+result that it has alone: sums of several are in another order. In 16 bits they are not."""
 MANY = 32
 """Queries from which on a head is computed after another: its weights stay in the processor's cache, those of all do not."""
 
@@ -70,6 +73,10 @@ class AttentionCache:
         assert self._keys is not None
         assert self._values is not None
         return self._keys[:, :, : self.length], self._values[:, :, : self.length]
+
+    def truncate(self, length: int) -> None:
+        """Forget all steps but the first ``length``."""
+        self.length = min(self.length, length)
 
     def row(self, number: int, end: int, long_type: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values of the first ``end`` steps of a row that gets no more, (heads, end, head width).
@@ -187,6 +194,11 @@ class KeyValueCache:
         for cache in self.self_attention:
             cache.steps = steps
 
+    def truncate(self, length: int) -> None:
+        """Forget all tokens but the first ``length`` of each row."""
+        for cache in self.self_attention:
+            cache.truncate(length)
+
     def select(self, rows: Tensor) -> None:
         """Keep, repeat or reorder rows of the batch, int64 (rows,): finished utterances leave."""
         for cache in (*self.self_attention, *self.cross_attention):
@@ -289,14 +301,22 @@ class MultiHeadAttention(nn.Module):
                     read = [(k.to(self.long_type), v.to(self.long_type)) if k.shape[1] >= LONG else (k, v) for k, v in read]
             else:
                 read = [cache.row(row, end, self.long_type) for row, end in enumerate(memory_lengths)]
-            attended = one_by_one(query, read, memory_rows)
+            attended = one_by_one(query, read, memory_rows, few_apart=cache is not None)
             return self.output(attended.transpose(1, 2).flatten(2)), None
         if memory_rows is not None:
             query = memory_rows.gather(query, len(keys))
+        earlier = keys.shape[2] - query.shape[2]
+        if causal and earlier and 1 < query.shape[2] <= FEW and mask is None and query.is_cpu and not return_weights:
+            ends = range(earlier + 1, keys.shape[2] + 1)
+            each = [
+                F.scaled_dot_product_attention(query[:, :, place : place + 1], keys[:, :, :end], values[:, :, :end])
+                for place, end in enumerate(ends)
+            ]
+            return self.output(torch.cat(each, dim=2).transpose(1, 2).flatten(2)), None
         if causal and query.shape[2] > 1:
             # With a cache the queries are the last steps, so the triangle is shifted to the right.
             steps = torch.ones(query.shape[2], keys.shape[2], dtype=torch.bool, device=query.device)
-            triangle = steps.tril(keys.shape[2] - query.shape[2])
+            triangle = steps.tril(earlier)
             mask = triangle if mask is None else mask & triangle
         if return_weights:
             scores = query @ keys.transpose(-1, -2) / math.sqrt(query.shape[-1])
@@ -322,7 +342,9 @@ class MultiHeadAttention(nn.Module):
         return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
 
 
-def one_by_one(query: Tensor, memory: Sequence[tuple[Tensor, Tensor]], memory_rows: MemoryRows | None) -> Tensor:
+def one_by_one(
+    query: Tensor, memory: Sequence[tuple[Tensor, Tensor]], memory_rows: MemoryRows | None, few_apart: bool = False
+) -> Tensor:
     """Attention of the rows of each utterance to its own positions alone, without padding.
 
     Args:
@@ -331,6 +353,7 @@ def one_by_one(query: Tensor, memory: Sequence[tuple[Tensor, Tensor]], memory_ro
             query, products are computed in it: a step of a search takes as long as it takes to read them, which in 16 bits
             are half as much.
         memory_rows: rows of each utterance; one each if None.
+        few_apart: up to ``FEW`` queries of a row are computed one after another in 32 bits.
 
     Returns:
         As ``query``.
@@ -346,7 +369,10 @@ def one_by_one(query: Tensor, memory: Sequence[tuple[Tensor, Tensor]], memory_ro
         first += count
         if keys.dtype == query.dtype:
             beside = query[rows].transpose(0, 1).flatten(1, 2)  # (heads, rows * length, head width)
-            seen = F.scaled_dot_product_attention(beside[None], keys[None], values[None])[0]
+            apart = few_apart and count == 1 and query.is_cpu and query.shape[2] <= FEW
+            parts = beside.chunk(beside.shape[1], dim=1) if apart else (beside,)
+            each = [F.scaled_dot_product_attention(part[None], keys[None], values[None])[0] for part in parts]
+            seen = torch.cat(each, dim=1) if len(each) > 1 else each[0]
         else:
             if scaled is None:
                 scaled = (query / math.sqrt(query.shape[-1])).to(keys.dtype)

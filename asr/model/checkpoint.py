@@ -28,6 +28,7 @@ WEIGHTS, CONFIGURATION, TOKENS, CARD = "model.safetensors", "config.yaml", "toke
 
 # Other kinds of checkpoint folders, and what they are for.
 _OTHERS = {
+    "draft": "draft for a recogniser's decoder; name it in the recogniser's config.yaml",
     "language_model": "language model and no recogniser; give it as --language-model",
     "punctuation": "punctuation model and no recogniser; name it in a recogniser's config.yaml",
     "text_to_encoder": "text-to-encoder network and no recogniser; name it as data.text.network in a recipe",
@@ -130,13 +131,17 @@ def describe(folder: Path) -> tuple[ModelConfiguration, CharacterTokenizer | Byt
     return settings, read_tokens(folder / TOKENS, settings.tokenizer)
 
 
-def check_files(folder: Path) -> None:
+def check_files(folder: Path, tokens: bool = True) -> None:
     """Refuse what is not a checkpoint folder.
+
+    Args:
+        folder: with the files that ``save`` writes.
+        tokens: whether there are tokens among them.
 
     Raises:
         CheckpointError: a file is missing.
     """
-    for name in (CONFIGURATION, WEIGHTS, TOKENS):
+    for name in (CONFIGURATION, WEIGHTS, *([TOKENS] if tokens else [])):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: is not a checkpoint, {name} is missing; give a folder with all of its files.")
 
@@ -154,7 +159,7 @@ def filled(folder: Path, make: Callable[[], Model], precision: Precision = "floa
     Args:
         folder: with ``model.safetensors``.
         make: makes the model.
-        precision: other than float32 of a recogniser only.
+        precision: of a recogniser or its draft; others compute in float32.
 
     Raises:
         CheckpointError: the weights cannot be read or are of another model.
@@ -170,12 +175,10 @@ def filled(folder: Path, make: Callable[[], Model], precision: Precision = "floa
     if mistakes:
         raise CheckpointError(f"{folder / WEIGHTS}: does not fit {CONFIGURATION} ({mistakes}); use files of one checkpoint.")
     if precision == "int8":
-        assert isinstance(model, Recognizer)
         quantize(model, packed)
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     model.load_state_dict({name: value.view(shapes[name]) for name, value in unpack(packed).items()}, assign=True)
     if precision == "bfloat16":
-        assert isinstance(model, Recognizer)
         to_bfloat16(model)
     return model
 

@@ -184,15 +184,19 @@ class ModelConfiguration(StrictModel):
         None, description="folder beside the weights with a model of Mandarin punctuation, which transcripts get"
     )
 
+    draft: str | None = Field(
+        None, description="folder beside the weights with a draft of the decoder, which makes greedy search faster"
+    )
+
     def files(self) -> tuple[str, ...]:
         """Names of the files and folders that a checkpoint of this configuration has beside its weights."""
-        named = [*(self.decoding.language_model or "").split(","), self.punctuation or ""]
+        named = [*(self.decoding.language_model or "").split(","), self.punctuation or "", self.draft or ""]
         return tuple(name.strip() for name in named if name.strip())
 
     def without_files(self) -> ModelConfiguration:
         """The same model in a folder of its own, which has not got the files that are beside this one's weights."""
         decoding = self.decoding.model_copy(update={"language_model": None})
-        return self.model_copy(update={"decoding": decoding, "punctuation": None})
+        return self.model_copy(update={"decoding": decoding, "punctuation": None, "draft": None})
 
     @model_validator(mode="after")
     def _has_output(self) -> ModelConfiguration:

@@ -143,7 +143,27 @@ class Decoder(nn.Module):
         last_only: bool = False,
         weights: DecoderWeights | None = None,
     ) -> Tensor:
-        """Score every token's successor.
+        """Score every token's successor: ``scores`` of ``states``, which has the other arguments.
+
+        Args:
+            last_only: score only the successor of the last token.
+
+        Returns:
+            Logits, float32 (batch, length, vocabulary), or (batch, 1, vocabulary) with ``last_only``.
+        """
+        states = self.states(tokens, encoded, encoded_lengths, cache, token_lengths, weights)
+        return self.scores(states[:, -1:] if last_only else states)
+
+    def states(
+        self,
+        tokens: Tensor,
+        encoded: Tensor | None = None,
+        encoded_lengths: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        token_lengths: Tensor | None = None,
+        weights: DecoderWeights | None = None,
+    ) -> Tensor:
+        """What the layers say at every token, before the last norm, (batch, length, width).
 
         Args:
             tokens: int64 (batch, length); with ``cache``, only the tokens that it has not seen yet.
@@ -152,11 +172,7 @@ class Decoder(nn.Module):
             encoded_lengths: int64, one a row of ``encoded``.
             cache: earlier steps; updated in place.
             token_lengths: int64 (batch,), needed only by batch normalisation in training.
-            last_only: score only the successor of the last token.
             weights: if given, filled with the attention weights of each layer.
-
-        Returns:
-            Logits, float32 (batch, length, vocabulary), or (batch, 1, vocabulary) with ``last_only``.
         """
         steps = cache.steps if cache else None
         offset = cache.length if cache else 0
@@ -180,11 +196,17 @@ class Decoder(nn.Module):
         valid = None if token_lengths is None else length_mask(token_lengths, tokens.shape[1])
         for index, layer in enumerate(self.layers):
             hidden = layer(hidden, encoded, attend, valid, cache, index, weights, attend_to_row, lengths)
-        hidden = self.norm(hidden[:, -1:] if last_only else hidden)
-        return self.project(hidden)
+        return cast(Tensor, hidden)
 
-    def project(self, hidden: Tensor) -> Tensor:
-        """Scores of the vocabulary, float32: (..., width) -> (..., vocabulary)."""
+    def memory(self, cache: KeyValueCache, row: int, positions: int) -> tuple[Tensor, Tensor]:
+        """Keys and values (heads, positions, head width) of the last cross-attention for a row of the batch."""
+        last = cast(DecoderLayer, self.layers[-1]).cross_attention
+        long_type = cast(MultiHeadAttention, last).long_type
+        return cache.cross_attention[-1].row(row, positions, long_type)
+
+    def scores(self, states: Tensor) -> Tensor:
+        """Logits of the vocabulary, float32: ``states`` (..., width) -> (..., vocabulary)."""
+        hidden = self.norm(states)
         if self.output is not None:
             return cast(Tensor, self.output(hidden))
         weight = cast(Tensor, self.token_embedding.weight)

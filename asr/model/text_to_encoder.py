@@ -219,9 +219,7 @@ def load(folder: Path) -> TextToEncoder:
         CheckpointError: the folder is not of this kind, or its files do not fit each other.
         ConfigurationError: the configuration is not valid.
     """
-    for name in (folders.CONFIGURATION, folders.WEIGHTS):
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{folder}: holds no {name}; give a folder that asr train-text-to-encoder wrote.")
+    folders.check_files(folder, tokens=False)
     if folders.kind(folder) != "text_to_encoder":
         raise CheckpointError(f"{folder}: is no text-to-encoder network; give a folder that asr train-text-to-encoder wrote.")
     settings = configuration.load(folder / folders.CONFIGURATION, TextToEncoderConfiguration)

@@ -110,7 +110,9 @@ def decode(
             scorers.append((ctc_weight, scorer))
         if size == 1 and not scorers:
             minimum = options.minimum_length
-            found = [[each] for each in greedy_search(model, tokenizer, encoded, sample_lengths, prompt, heard, minimum)]
+            guesser = options.guesser
+            texts = greedy_search(model, tokenizer, encoded, sample_lengths, prompt, heard, minimum, guesser)
+            found = [[each] for each in texts]
         else:
             beam = BeamOptions(
                 size,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from asr.exceptions import ConfigurationError
 from asr.model.configuration import DecodingConfiguration, LengthWay
+from asr.model.decoder import Decoder
 from asr.model.recognizer import Recognizer
 
 if TYPE_CHECKING:
+    from asr.model.draft import Guesser
     from asr.search.language_model import LanguageModel
     from asr.search.lexicon import Lexicon
     from asr.search.phrases import Phrases
@@ -66,6 +68,8 @@ class DecodingOptions:
         language_model_weight: what it is multiplied by; 0 leaves out the model's own language model as well.
         phrases: words and names that are expected.
         lexicon: words that alone may be said, for ``ctc-beam``; it has its own language model.
+        speculative: greedy search reads what the model's draft guesses, if it has one; the text is the same.
+        guesser: the model's draft, which ``resolved`` reads.
     """
 
     decoder: DecoderName | None = None
@@ -86,6 +90,8 @@ class DecodingOptions:
     language_model_weight: float | None = None
     phrases: Phrases | None = None
     lexicon: Lexicon | None = None
+    speculative: bool = True
+    guesser: Guesser | None = None
 
     def resolved(self, model: Recognizer, folder: Path | None = None) -> DecodingOptions:
         """The same options with the model's or general choices in place of None.
@@ -96,7 +102,7 @@ class DecodingOptions:
 
         Raises:
             ConfigurationError: a value is not possible, or the model has not what it asks for.
-            CheckpointError: the model's language model cannot be read.
+            CheckpointError: the model's language model or draft cannot be read.
         """
         own = model.configuration.decoding
         decoder = self.decoder or own.decoder or _first(model)
@@ -144,11 +150,18 @@ class DecodingOptions:
             language_model = load_mixture(own.language_model, folder)
         if self.lexicon is not None and (decoder != "ctc-beam" or self.phrases is not None):
             raise ConfigurationError("a lexicon is for --decoder ctc-beam, without phrases; leave one of them out.")
-        beam_size = 1 if decoder == "ctc" else beam_size
+        beam_size = 1 if decoder == "ctc" else max(beam_size, self.n_best)
+        guesser = self.guesser if self.speculative else None
+        greedy = decoder == "autoregressive" and beam_size == 1 and language_model is None and self.phrases is None
+        if self.speculative and guesser is None and greedy and model.configuration.draft is not None and folder is not None:
+            from asr.model.draft import beside
+
+            guesser = beside(cast(Decoder, model.decoder), folder / model.configuration.draft)
         return replace(
             self,
             decoder=decoder,
-            beam_size=max(beam_size, self.n_best),
+            beam_size=beam_size,
+            guesser=guesser,
             ctc_weight=ctc_weight,
             length_bonus=choose("length_bonus"),
             length_normalization=normalization,

@@ -213,7 +213,7 @@ def positions_per_second(model: Recognizer, name: str) -> float:
     if model.configuration.encoder.minimum_seconds:
         raise TrainingError(
             f"{name} has encoder.minimum_seconds {model.configuration.encoder.minimum_seconds:g}, and sounds without the silence "
-            "that follows are imitated; fine-tune a model with minimum_seconds: 0 first."
+            "that follows are imitated; set it to 0 in the model's config.yaml if it was fine-tuned so, or fine-tune one first."
         )
     return (model.positions(21.0) - model.positions(1.0)) / 20
 

@@ -1,7 +1,8 @@
 """Error rate and speed beside openai-whisper and faster-whisper: one core, the same utterances, one run, in turns.
 
 ``pytest tests/benchmarks/test_peers.py -s -o addopts= --timeout 3600 --utterances 100 --model en
---openai-whisper tiny.en.pt --faster-whisper FOLDER`` prints a table; a peer whose weights are not given is left out.
+--openai-whisper tiny.en.pt --faster-whisper FOLDER`` prints a table; a peer whose weights are not given is left out. Peers are
+greedy; so is the model with ``--beam-size 1``.
 Speed is processor time over the audio's length: other work on the machine counts less than on the clock.
 """
 
@@ -20,13 +21,14 @@ import asr
 from asr.audio import files
 from asr.audio.augmentation import Samples
 from asr.scoring.errors import count
+from asr.search.options import DecodingOptions
 
 Recognise = Callable[[list[Samples]], list[str]]
 BATCH = 16
 
 
-def ours(name: str, batch: int) -> Recognise:
-    model = asr.load(name, "cpu")
+def ours(name: str, batch: int, beam_size: int | None) -> Recognise:
+    model = asr.load(name, "cpu", DecodingOptions(beam_size=beam_size))
 
     def run(sounds: list[Samples]) -> list[str]:
         texts: list[str] = []
@@ -68,10 +70,10 @@ def test_peers(corpora: Path, pytestconfig: pytest.Config) -> None:
     seconds = sum(len(each) for each in sounds) / files.SAMPLE_RATE
     references = {path: text for path, _, _, text in chosen}
 
-    name = pytestconfig.getoption("--model")
+    name, beam_size = pytestconfig.getoption("--model"), pytestconfig.getoption("--beam-size")
     systems: list[tuple[str, Callable[[], Recognise]]] = [
-        (f"{Path(name).name}, batch 1", lambda: ours(name, 1)),
-        (f"{Path(name).name}, batch {BATCH}", lambda: ours(name, BATCH)),
+        (f"{Path(name).name}, batch 1", lambda: ours(name, 1, beam_size)),
+        (f"{Path(name).name}, batch {BATCH}", lambda: ours(name, BATCH, beam_size)),
     ]
     if path := pytestconfig.getoption("--openai-whisper"):
         systems.append((f"openai-whisper {Path(path).stem}, float32", lambda: openai_whisper(path)))

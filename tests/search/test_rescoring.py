@@ -112,10 +112,10 @@ def test_nothing_of_the_decoder_is_what_ctc_is_sure_of() -> None:
     for decoder in ("autoregressive", "joint"):
         options = DecodingOptions(decoder, beam_size=3)  # type: ignore[arg-type]
         # A decoder that only ever stops.
-        model.decoder.project = (
-            lambda hidden: (
+        model.decoder.scores = (
+            lambda states: (
                 torch.nn.functional.one_hot(  # type: ignore[method-assign]
-                    torch.full(hidden.shape[:-1], toy.TOKENIZER.stop), len(toy.TOKENIZER)
+                    torch.full(states.shape[:-1], toy.TOKENIZER.stop), len(toy.TOKENIZER)
                 )
                 * 1000.0
             )
