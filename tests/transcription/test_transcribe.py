@@ -90,3 +90,13 @@ def test_several_files_need_a_folder(data: Path) -> None:
     result = CliRunner().invoke(app, ["transcribe", str(data)])
     assert isinstance(result.exception, AsrError)
     assert "--output-dir" in str(result.exception)
+
+
+def test_short_sentences_of_a_voice_that_it_has_not_met_are_read_to_their_end(english: Transcriber, data: Path) -> None:
+    (transcripts,) = (data / "LibriSpeech").rglob("*.trans.txt")
+    references = dict(line.split(" ", 1) for line in transcripts.read_text().splitlines())
+    paths = {path.stem: path for path in (data / "LibriSpeech").rglob("*.flac")}
+    texts = {name: english.transcribe(paths[name]).text for name in references}
+    found = count(references, texts, unit="word", normalizer="english")
+    # Without silence after them half come out as their first word, over and over.
+    assert found.rate < 0.07
