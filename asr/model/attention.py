@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.model.layers import rotate
+
 LONG = 125
 """Positions from which on attention is faster in 16 bits: with fewer, what it takes to begin a product counts for more."""
 FEW = 8
@@ -390,19 +392,3 @@ def attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     for head, each in enumerate(query):
         torch.mm(torch.mm(each, keys[head].t()).softmax(dim=-1), values[head], out=attended[head])
     return attended
-
-
-def rotate(values: Tensor, offset: int = 0) -> Tensor:
-    """Rotary position embedding: turn pairs of features by angles that grow with the position (Su et al. 2021).
-
-    Args:
-        values: (batch, heads, length, width), width even.
-        offset: position of the first step.
-    """
-    half = values.shape[-1] // 2
-    frequencies = 10000.0 ** -(torch.arange(half, device=values.device, dtype=torch.float32) / half)
-    positions = torch.arange(offset, offset + values.shape[2], device=values.device, dtype=torch.float32)
-    angles = positions[:, None] * frequencies
-    cosine, sine = angles.cos().to(values.dtype), angles.sin().to(values.dtype)
-    first, second = values[..., :half], values[..., half:]
-    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)

@@ -36,6 +36,22 @@ def sinusoids_at(positions: Tensor, width: int) -> Tensor:
     return torch.cat((angles.sin(), angles.cos()), dim=-1).float()
 
 
+def rotate(values: Tensor, offset: int = 0) -> Tensor:
+    """Rotary position embedding: turn pairs of features by angles that grow with the position (Su et al. 2021).
+
+    Args:
+        values: (batch, heads, length, width), width even.
+        offset: position of the first step.
+    """
+    half = values.shape[-1] // 2
+    frequencies = 10000.0 ** -(torch.arange(half, device=values.device, dtype=torch.float32) / half)
+    positions = torch.arange(offset, offset + values.shape[2], device=values.device, dtype=torch.float32)
+    angles = positions[:, None] * frequencies
+    cosine, sine = angles.cos().to(values.dtype), angles.sin().to(values.dtype)
+    first, second = values[..., :half], values[..., half:]
+    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+
+
 class MaskedBatchNorm(nn.Module):
     """Batch normalisation whose statistics see valid positions only (Ioffe and Szegedy 2015).
 

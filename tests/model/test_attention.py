@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from asr.model import attention
-from asr.model.attention import AttentionCache, KeyValueCache, MemoryRows, MultiHeadAttention, rotate
+from asr.model.attention import AttentionCache, KeyValueCache, MemoryRows, MultiHeadAttention
+from asr.model.layers import rotate
 
 WIDTH, HEADS = 24, 4
 
