@@ -5,7 +5,6 @@ The decoder writes each utterance once, and what its last cross-attention rememb
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from asr.model.precision import choose, choose_for_training
 from asr.model.recognizer import Encoded
 from asr.model.storage import Storage, pack, write_tensors
 from asr.search.greedy import greedy_search
+from asr.training.schedule import cosine
 
 DEPTH = 3
 """Guesses in a row that are learned from: a guess begins where another has left the state."""
@@ -141,9 +141,8 @@ def fit(
     for epoch in range(epochs):
         total, order = 0.0, _batches(examples, generator)
         for batch in order:
-            share = min(step / steps, 1.0)
             for group in optimizer.param_groups:
-                group["lr"] = _LEARNING_RATE * min(1, (step + 1) / _WARMUP) * 0.5 * (1 + math.cos(math.pi * share))
+                group["lr"] = _LEARNING_RATE * cosine(step + 1, _WARMUP, steps)
             loss, _ = losses(guesser, batch, autocast)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -5,7 +5,6 @@ One process, from begin to end: for an hour of speech it takes some minutes.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from asr.training import checkpoints
 from asr.training.alignment import Aligned, Aligner, Spoken, batches, confusions, numbered
 from asr.training.configuration import TextToEncoderRecipe
 from asr.training.encoder_cache import fingerprint
+from asr.training.schedule import cosine
 
 _HELD_OUT = 0.04
 _MOST_VOICES, _MOST_RESIDUALS = 1000, 180_000  # utterances; positions, an hour
@@ -158,9 +158,8 @@ def fit(
         totals = [0.0, 0.0]
         order = batches(lengths, settings.batch_positions, generator)
         for batch in order:
-            share = min(step / (settings.epochs * per_epoch), 1.0)
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * min(1, (step + 1) / _WARMUP) * 0.5 * (1 + math.cos(math.pi * share))
+                group["lr"] = settings.learning_rate * cosine(step + 1, _WARMUP, settings.epochs * per_epoch)
             output, duration = losses(network, [examples[index] for index in batch], autocast)
             optimizer.zero_grad()
             (output + _DURATION_WEIGHT * duration).backward()  # type: ignore[no-untyped-call]
