@@ -91,11 +91,16 @@ def save(
         card: text of the model card: data, figures, licence.
         storage: type of the weights on disk; ``int8`` and ``int6`` quantise matrices and keep the rest in float16.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.detach().cpu() for name, value in checkpoint.model.state_dict().items()}
-    write_tensors(pack(weights, storage), folder / WEIGHTS, metadata={"format": "pt"})
-    configuration.dump(checkpoint.model.configuration, folder / CONFIGURATION)
+    save_model(checkpoint.model, folder, card, storage)
     write_tokens(checkpoint.tokenizer.tokens, folder / TOKENS)
+
+
+def save_model(model: Configured, folder: Path, card: str, storage: Storage) -> None:
+    """Write the folder of a model that has no tokens of its own: see ``save``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    write_tensors(pack(weights, storage), folder / WEIGHTS, metadata={"format": "pt"})
+    configuration.dump(model.configuration, folder / CONFIGURATION)
     (folder / CARD).write_text(card, encoding="utf-8")
 
 

@@ -25,7 +25,6 @@ from asr.configuration import StrictModel
 from asr.exceptions import CheckpointError
 from asr.model import checkpoint as folders
 from asr.model.layers import length_mask, sinusoids
-from asr.model.storage import pack, write_tensors
 
 SILENCE = ""
 """The unit that is no sound; it is the first of the units."""
@@ -205,11 +204,7 @@ class _Block(nn.Module):
 
 def save(model: TextToEncoder, folder: Path, card: str) -> None:
     """Write a folder: ``model.safetensors`` in float16, ``config.yaml`` and the card."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-    write_tensors(pack(weights, "float16"), folder / folders.WEIGHTS, metadata={"format": "pt"})
-    configuration.dump(model.configuration, folder / folders.CONFIGURATION)
-    (folder / folders.CARD).write_text(card, encoding="utf-8")
+    folders.save_model(model, folder, card, "float16")
 
 
 def load(folder: Path) -> TextToEncoder:

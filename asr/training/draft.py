@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr import configuration, pretrained
+from asr import pretrained
 from asr.corpora import manifests
 from asr.corpora.batches import BatchLoader, select
-from asr.exceptions import ConfigurationError, TrainingError
+from asr.exceptions import TrainingError
 from asr.model import checkpoint as model_folder
 from asr.model.checkpoint import Checkpoint
 from asr.model.decoder import Decoder
@@ -26,7 +26,7 @@ from asr.model.device import choose_device
 from asr.model.draft import Draft, Guesser, begin
 from asr.model.precision import choose, choose_for_training
 from asr.model.recognizer import Encoded
-from asr.model.storage import Storage, pack, write_tensors
+from asr.model.storage import Storage
 from asr.search.greedy import greedy_search
 from asr.training.schedule import cosine
 
@@ -92,7 +92,8 @@ def train(
         vocabulary: tokens that are guessed, the first.
 
     Raises:
-        TrainingError: the folder holds a model already, the model's decoder is another kind, or too little was written.
+        TrainingError: the folder holds a model already, the model's decoder is another kind, the folder
+            cannot be made, or too little was written.
         CheckpointError, ConfigurationError, CorpusError, AudioError: the model or the data are not valid.
     """
     report = report or (lambda _: None)
@@ -106,6 +107,10 @@ def train(
         raise TrainingError(
             f"{model}: has no decoder with norms before its layers' parts, which a draft needs; use another model."
         )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{output}: cannot be written ({error.strerror}); choose another output.") from error
     torch.manual_seed(seed)
     # It shall know the decoder as it is when it transcribes.
     heard = model_folder.load(source, device, choose("auto", device))
@@ -120,7 +125,7 @@ def train(
     fit(guesser, examples[held_out:], epochs, seed, autocast, report)
     right = accuracy(guesser, examples[:held_out], autocast)
     result = Result(right, len(examples) - held_out, seconds, output)
-    _save(guesser.draft, output, _card(model, data, guesser.draft, result), storage)
+    model_folder.save_model(guesser.draft, output, _card(model, data, guesser.draft, result), storage)
     return result
 
 
@@ -236,17 +241,6 @@ def _listen(
         if seconds >= 3600 * hours:
             break
     return examples, seconds
-
-
-def _save(draft: Draft, folder: Path, card: str, storage: Storage) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.detach().cpu() for name, value in draft.state_dict().items()}
-        write_tensors(pack(weights, storage), folder / model_folder.WEIGHTS, metadata={"format": "pt"})
-        configuration.dump(draft.configuration, folder / model_folder.CONFIGURATION)
-        (folder / model_folder.CARD).write_text(card, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{folder}: cannot be written ({error.strerror}); choose another output.") from error
 
 
 def _card(model: str, data: Sequence[Path], draft: Draft, result: Result) -> str:
