@@ -79,17 +79,21 @@ def adapt_vocabulary(
     characters: Annotated[
         Path | None, typer.Option(help="Write the characters of this text instead of byte pairs.", show_default=False)
     ] = None,
+    merge: Annotated[
+        Path | None,
+        typer.Option(help="Write each character of this text in one step, beside the byte pairs.", show_default=False),
+    ] = None,
     language: Annotated[
         str | None,
         typer.Option(help="The only language of a multilingual model from now on.", show_default=False),
     ] = None,
 ) -> None:
-    """Give a trained model another vocabulary: fewer byte pairs, or characters."""
+    """Give a trained model another vocabulary: fewer byte pairs, characters among them, or characters alone."""
     from asr import pretrained
     from asr.model import checkpoint, vocabulary
 
-    if sum(choice is not None for choice in (words, like, characters)) != 1:
-        raise typer.BadParameter("give one of --words, --like and --characters", param_hint="--words")
+    if sum(choice is not None for choice in (words, like, characters, merge)) != 1:
+        raise typer.BadParameter("give one of --words, --like, --characters and --merge", param_hint="--words")
     whole = checkpoint.load(pretrained.find(model))
     if language is not None:
         whole = vocabulary.for_language(whole, language)
@@ -97,6 +101,8 @@ def adapt_vocabulary(
         adapted = vocabulary.prune(whole, vocabulary.read_counts(words), size)
     elif like is not None:
         adapted = vocabulary.prune_like(whole, checkpoint.load(pretrained.find(like)))
+    elif merge is not None:
+        adapted = vocabulary.merge_characters(whole, vocabulary.read_characters(merge))
     else:
         assert characters is not None
         adapted = vocabulary.to_characters(whole, vocabulary.read_characters(characters))

@@ -90,6 +90,11 @@ class DecodingConfiguration(StrictModel):
     stop_threshold: float | None = Field(None, ge=0)
     language_model: str | None = Field(None, description="in the checkpoint's folder; several, by commas, are mixed")
     language_model_weight: float | None = Field(None, ge=0)
+    latin_floor: float | None = Field(
+        None,
+        le=0,
+        description="least log-probability of a token of Latin letters under the language model, for languages without",
+    )
 
 
 class ConfidenceConfiguration(StrictModel):

@@ -1,10 +1,11 @@
-"""Another vocabulary for a trained model: fewer byte pairs, or characters in place of byte pairs.
+"""Another vocabulary for a trained model: fewer byte pairs, characters among them, or characters in their place.
 
 A token's embedding is also its output weights, so a vocabulary is changed by choosing rows of one matrix.
 """
 
 from __future__ import annotations
 
+import binascii
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -88,6 +89,40 @@ def _keep(
     embedding = checkpoint.model.state_dict()["decoder.token_embedding.weight"]
     tokens = BytePairTokenizer([tokenizer.tokens[number] for number in rows])
     return _with_embedding(checkpoint, settings, tokens, embedding[rows])
+
+
+def merge_characters(checkpoint: Checkpoint, characters: Iterable[str]) -> Checkpoint:
+    """Write each of these characters in one step, where it was spelt by several byte pairs.
+
+    Byte-pair encoding goes on where it stopped (R. Sennrich et al. 2016, section 3.2): the merges that lead to the characters
+    are added after all others, so that any other text has the tokens that it had. A new token's embedding starts as the mean
+    of what it is merged from and has to be trained.
+
+    Args:
+        checkpoint: a model with byte pairs.
+        characters: what is to be one token; what is one already stays as it is.
+
+    Raises:
+        CheckpointError: the model has no byte pairs.
+    """
+    tokenizer, decoder = checkpoint.tokenizer, checkpoint.model.configuration.decoder
+    if not isinstance(tokenizer, BytePairTokenizer) or decoder is None:
+        raise CheckpointError("only a model whose decoder writes byte pairs can be taught characters; import one of Whisper's.")
+    embedding: Tensor = checkpoint.model.state_dict()["decoder.token_embedding.weight"]
+    pieces = {piece for piece in tokenizer.pieces.values()}
+    merged: dict[bytes, Tensor] = {}
+    for character in sorted(set(characters)):
+        spelt = tokenizer.encode(character)
+        whole = b"".join(tokenizer.pieces[token] for token in spelt)
+        for count in range(2, len(spelt) + 1):
+            piece = whole[: sum(len(tokenizer.pieces[token]) for token in spelt[:count])]
+            if piece not in pieces:
+                merged.setdefault(piece, embedding[spelt[:count]].mean(dim=0))
+    # What is merged first has the lower number.
+    order = sorted(merged, key=lambda piece: (len(piece), piece))
+    tokens = BytePairTokenizer([*tokenizer.tokens, *(binascii.b2a_base64(piece, newline=False).decode() for piece in order)])
+    rows = torch.stack([*embedding, *(merged[piece] for piece in order)])
+    return _with_embedding(checkpoint, checkpoint.model.configuration, tokens, rows)
 
 
 def for_language(checkpoint: Checkpoint, language: str) -> Checkpoint:

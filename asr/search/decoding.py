@@ -16,7 +16,7 @@ from asr.search.ctc_prefix import CtcPrefixScorer
 from asr.search.greedy import greedy_search
 from asr.search.hearing import Hearing
 from asr.search.hypothesis import Hypothesis
-from asr.search.language_model import LanguageModel
+from asr.search.language_model import FlooredLanguageModel, LanguageModel
 from asr.search.mask_predict import mask_predict_search
 from asr.search.options import DecodingOptions
 from asr.search.rescoring import decoder_scores, rescore
@@ -139,7 +139,8 @@ def _fused(options: DecodingOptions) -> list[tuple[float, LanguageModel]]:
     """What is asked beside the model, with its weight."""
     fused: list[tuple[float, LanguageModel]] = []
     if options.language_model is not None:
-        fused.append((options.language_model_weight or 0.0, options.language_model))
+        model, floor = options.language_model, options.latin_floor
+        fused.append((options.language_model_weight or 0.0, model if floor is None else FlooredLanguageModel(model, floor)))
     if options.phrases is not None:
         fused.append((1.0, options.phrases))
     return fused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,6 +86,48 @@ def score_texts(model: LanguageModel, tokenizer: Tokenizer, texts: Sequence[Sequ
             # A text that has ended goes on with something that can be read again.
             scorer.advance(rows, torch.where(place < lengths, padded[:, place], padded[:, 0]))
     return totals.tolist()
+
+
+class FlooredLanguageModel:
+    """A language model that says of tokens of Latin letters no less than a floor.
+
+    In Mandarin text such words are few and each is another, so that how seldom they were counted says nothing of what was heard.
+
+    Args:
+        model: any language model.
+        floor: least log-probability of such a token, in nats.
+    """
+
+    def __init__(self, model: LanguageModel, floor: float) -> None:
+        self.model = model
+        self.floor = floor
+
+    def scorer(self, tokenizer: Tokenizer, rows: int, device: torch.device | str = "cpu") -> PrefixScorer:
+        """See ``LanguageModel``."""
+        latin = _latin(tokenizer).to(device)  # type: ignore[arg-type]
+        return _FlooredScorer(self.model.scorer(tokenizer, rows, device), latin, self.floor)
+
+
+@lru_cache(maxsize=4)
+def _latin(tokenizer: Tokenizer) -> Tensor:
+    """Which tokens are Latin letters, alone or behind a space: bool (vocabulary,)."""
+    pieces = [tokenizer.piece(token).strip() for token in range(len(tokenizer))]
+    return torch.tensor([piece.isascii() and piece.isalpha() for piece in pieces])
+
+
+class _FlooredScorer:
+    def __init__(self, scorer: PrefixScorer, latin: Tensor, floor: float) -> None:
+        self._scorer = scorer
+        self._latin = latin
+        self._floor = floor
+        self.gain = scorer.gain
+
+    def score(self, candidates: Tensor) -> Tensor:
+        scores = self._scorer.score(candidates)
+        return torch.where(self._latin[candidates], scores.clamp(min=self._floor), scores)
+
+    def advance(self, rows: Tensor, tokens: Tensor) -> None:
+        self._scorer.advance(rows, tokens)
 
 
 class MixedLanguageModel:

@@ -66,6 +66,8 @@ class DecodingOptions:
             nothing is put in between two that are surer.
         language_model: its log-probability is added to the score.
         language_model_weight: what it is multiplied by; 0 leaves out the model's own language model as well.
+        latin_floor: least that a language model says of a token of Latin letters, in nats; for languages that are not written
+            in them, whose texts have each such word seldom.
         phrases: words and names that are expected.
         lexicon: words that alone may be said, for ``ctc-beam``; it has its own language model.
         speculative: greedy search reads what the model's draft guesses, if it has one; the text is the same.
@@ -88,6 +90,7 @@ class DecodingOptions:
     ctc_threshold: float = 0.99
     language_model: LanguageModel | None = None
     language_model_weight: float | None = None
+    latin_floor: float | None = None
     phrases: Phrases | None = None
     lexicon: Lexicon | None = None
     speculative: bool = True
@@ -138,6 +141,9 @@ class DecodingOptions:
         stop_threshold = self.stop_threshold if self.stop_threshold is not None else own.stop_threshold
         if stop_threshold is not None and stop_threshold < 0:
             raise ConfigurationError(f"stop threshold {stop_threshold} is below 0; give 0 or more.")
+        latin_floor = self.latin_floor if self.latin_floor is not None else own.latin_floor
+        if latin_floor is not None and latin_floor > 0:
+            raise ConfigurationError(f"Latin floor {latin_floor} is no log-probability; give 0 or less.")
         weight = choose("language_model_weight")
         if weight < 0:
             raise ConfigurationError(f"language model weight {weight} is below 0; give 0 or more.")
@@ -168,6 +174,7 @@ class DecodingOptions:
             stop_threshold=stop_threshold,
             language_model=language_model,
             language_model_weight=weight,
+            latin_floor=latin_floor,
         )
 
     def _nonautoregressive(self, model: Recognizer) -> DecodingOptions:
@@ -196,6 +203,8 @@ class DecodingOptions:
             words.append(f"CTC {self.ctc_weight:g}")
         if self.language_model is not None:
             words.append(f"language model {self.language_model_weight:g}")
+            if self.latin_floor is not None:
+                words.append(f"Latin letters at least {self.latin_floor:g}")
         if self.lexicon is not None:
             words.append(f"{len(self.lexicon.words)} words, language model {self.lexicon.weight:g}")
         if self.phrases is not None:

@@ -201,6 +201,11 @@ class BytePairTokenizer:
         return self._specials[token]
 
     @property
+    def added(self) -> range:
+        """Numbers of the tokens that were merged after the vocabulary was built: they follow its special tokens."""
+        return range(max(self._specials.values()) + 1, len(self.tokens))
+
+    @property
     def languages(self) -> dict[str, int]:
         """Numbers of the language tokens by language code; an English-only vocabulary has them too, untrained."""
         inner = {token[2:-2]: number for token, number in self._specials.items()}

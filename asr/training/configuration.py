@@ -95,6 +95,11 @@ class TrainingConfiguration(OptimizationConfiguration):
         default_factory=dict,
         description="factors by prefix of a parameter's name, 0 freezes; the longest prefix counts",
     )
+    added_tokens_rate: float = Field(
+        1.0,
+        gt=0,
+        description="factor for the embeddings of the tokens that asr adapt-vocabulary --merge has added",
+    )
     accumulation: int = Field(1, ge=1, description="batches in an optimiser's step")
     validate_every: int = Field(1, ge=1, description="epochs between validations")
     encoder_cache: str | None = Field(

@@ -29,6 +29,7 @@ from asr.model.precision import choose_for_training
 from asr.model.recognizer import Recognizer
 from asr.search.language import heard_languages
 from asr.search.realignment import unsaid
+from asr.text.tokenizer import BytePairTokenizer
 from asr.training import checkpoints, curves, log
 from asr.training.beginning import build
 from asr.training.checkpoints import Progress
@@ -37,7 +38,7 @@ from asr.training.encoder_cache import EncoderCache
 from asr.training.imitation import Teacher
 from asr.training.nonspeech import add_nonspeech
 from asr.training.objective import Objective, encoded_targets, fits, moved
-from asr.training.optimization import make_optimizer, set_learning_rate
+from asr.training.optimization import hasten_rows, make_optimizer, set_learning_rate
 from asr.training.spoken_text import Heard, SpokenText
 from asr.training.validation import Validation, validate, validation_loader
 
@@ -172,7 +173,11 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         unsaid(model.nonautoregressive, tokenizer) if model.nonautoregressive else (),
         Teacher.load(settings.imitation, checkpoint, accelerator.device) if settings.imitation else None,
     )
-    wrapped, optimizer = accelerator.prepare(objective, make_optimizer(model, settings, settings.learning_rates))
+    optimizer = make_optimizer(model, settings, settings.learning_rates)
+    if decoder is not None and isinstance(tokenizer, BytePairTokenizer) and tokenizer.added and settings.added_tokens_rate != 1:
+        rows = slice(tokenizer.added.start, tokenizer.added.stop)
+        hasten_rows(optimizer, decoder.get_parameter("token_embedding.weight"), rows, settings.added_tokens_rate)
+    wrapped, optimizer = accelerator.prepare(objective, optimizer)
     # The optimiser knows which of the encoder's layers are not trained.
     known = EncoderCache(Path(settings.encoder_cache), model) if settings.encoder_cache else None
     text = SpokenText(recipe.data.text, model, settings.seed, fits_positions) if recipe.data.text else None

@@ -36,6 +36,24 @@ def set_learning_rate(
     return factor
 
 
+def hasten_rows(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter, rows: slice, factor: float) -> None:
+    """Let some rows of a parameter go ``factor`` times as far in each step as its learning rate says.
+
+    What Adam does to a parameter without decay is proportional to the rate, so that this is a rate of their own.
+    """
+    before = parameter.detach()[rows].clone()
+
+    def remember(*_: object) -> None:
+        before.copy_(parameter.detach()[rows])
+
+    def go_on(*_: object) -> None:
+        with torch.no_grad():
+            parameter[rows] = before.lerp(parameter[rows], factor)
+
+    optimizer.register_step_pre_hook(remember)
+    optimizer.register_step_post_hook(go_on)
+
+
 def parameter_groups(
     model: nn.Module, learning_rate: float, factors: Mapping[str, float], weight_decay: float
 ) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from asr.exceptions import CheckpointError
 from asr.model.checkpoint import Checkpoint, load, save
 from asr.model.configuration import DecoderConfiguration, EncoderConfiguration, ModelConfiguration
 from asr.model.recognizer import Recognizer
-from asr.model.vocabulary import for_language, prune, prune_like, read_characters, read_counts, to_characters
+from asr.model.vocabulary import for_language, merge_characters, prune, prune_like, read_characters, read_counts, to_characters
 from asr.model.whisper import vocabulary_tokens
 from asr.search.language import heard_languages
 from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer, TokenizerConfiguration
@@ -125,6 +125,53 @@ def test_characters_start_from_their_byte_pairs(whole: Checkpoint, tmp_path: Pat
     log_probabilities[..., 5].sum().backward()
     assert encoded.values.grad is not None
     assert not encoded.values.grad.any()
+
+
+def test_merged_characters_are_one_token_and_start_as_the_mean_of_what_they_were(pruned: Checkpoint, tmp_path: Path) -> None:
+    merged = merge_characters(pruned, "学习器的")
+    old, new = pruned.tokenizer, merged.tokenizer
+    assert isinstance(old, BytePairTokenizer)
+    assert isinstance(new, BytePairTokenizer)
+    assert len(old.added) == 0
+    # 的 may be spelt by three single bytes, and then the first two of them are merged on the way.
+    assert {new.decode([token]) for token in new.added} >= {"习", "器", "的"}
+    assert new.tokens[: len(old.tokens)] == old.tokens
+    for character in "习器的":
+        (token,) = new.encode(character)
+        assert token in new.added
+        rows, before = (each.model.state_dict()["decoder.token_embedding.weight"] for each in (merged, pruned))
+        torch.testing.assert_close(rows[token], before[old.encode(character)].mean(dim=0))
+    # What is heard so far scores as before: an output more takes nothing from the others' logits.
+    tokens = old.encode("学 learning")
+    torch.testing.assert_close(scores(merged, tokens)[:, : len(old)], scores(pruned, tokens))
+    save(merged, tmp_path, "# card\n")
+    assert load(tmp_path).tokenizer.encode("机器学习") == new.encode("机器学习")
+    # A second time there is nothing to merge.
+    assert merge_characters(merged, "学习器的").tokenizer.tokens == new.tokens
+    with pytest.raises(CheckpointError, match="byte pairs"):
+        merge_characters(to_characters(pruned, "学"), "学")
+
+
+@pytest.fixture(scope="module")
+def merged(pruned: Checkpoint) -> Checkpoint:
+    return merge_characters(pruned, "学习器的é𠀀")
+
+
+@given(st.text(st.sampled_from("学习器的机 learning,éß𠀀") | st.characters(exclude_categories=("Cs",)), max_size=20))
+def test_merging_changes_no_text_and_no_token_of_other_text(pruned: Checkpoint, merged: Checkpoint, text: str) -> None:
+    old, new = pruned.tokenizer, merged.tokenizer
+    assert isinstance(old, BytePairTokenizer)
+    assert new.decode(new.encode(text)) == text
+    # Spelt out again, the tokens are those of before.
+    numbers = {piece: number for number, piece in old.pieces.items()}
+    spelt: list[int] = []
+    for token in new.encode(text):
+        piece = new.piece(token)
+        whole = piece.decode(errors="ignore").encode() == piece
+        spelt += (
+            [token] if token < len(old) else old.encode(piece.decode()) if whole else [numbers[bytes([one])] for one in piece]
+        )
+    assert spelt == old.encode(text)
 
 
 def test_a_multilingual_model_may_have_one_language(whole: Checkpoint) -> None:

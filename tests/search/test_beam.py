@@ -260,6 +260,7 @@ def test_impossible_values_are_refused() -> None:
         replace(DecodingOptions("joint"), ctc_weight=1.5),
         DecodingOptions("joint", length_normalization=-1.0),
         DecodingOptions("joint", stop_threshold=-1.0),
+        DecodingOptions("joint", latin_floor=0.5),
     ):
         with pytest.raises(ConfigurationError):
             wrong.resolved(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,7 @@ def test_many_values_lose_little_when_written(tmp_path: Path) -> None:
 @pytest.fixture
 def letters(tmp_path: Path) -> Path:
     """A character model of a few sentences in the recogniser's vocabulary."""
-    source = tmp_path / "text.txt"
+    source = tmp_path / "sentences.txt"
     source.write_text("the lazy dog\nthe quick brown fox\nthe dog jumps over the fox\n" * 3)
     train([source], tmp_path / "letters.arpa", order=3, tokenizer=test_greedy.TOKENIZER)
     return tmp_path / "letters.arpa"
@@ -181,6 +182,40 @@ def test_fused_the_score_is_the_sum(letters: Path) -> None:
             decoder = sum(each.log_probabilities) + stop_score(model, toy.one(encoded, row), each.tokens)
             (language,) = language_model.score_texts(fused, tokenizer, [each.tokens])
             assert each.score == pytest.approx(decoder + 0.7 * language + 0.5 * len(each.tokens), abs=1e-3)
+
+
+def test_latin_letters_have_a_floor_and_nothing_else_has(tmp_path: Path, letters: Path) -> None:
+    source = tmp_path / "text.txt"
+    source.write_text("打开空调\n打开电灯\n打开 app\n" * 9, encoding="utf-8")
+    tokenizer = CharacterTokenizer.build(["打开空调电灯 apple"])
+    train([source], tmp_path / "model.arpa", order=2, tokenizer=tokenizer)
+    plain = language_model.load(tmp_path / "model.arpa")
+    floored = language_model.FlooredLanguageModel(plain, -1.5)
+    for text in ("打开空调", "打开 app", "开apple灯", "lpl"):
+        tokens = tokenizer.encode(text)
+        expected, contexts = 0.0, [tokens[:place] for place in range(len(tokens) + 1)]
+        for before, token in zip(contexts, [*tokens, tokenizer.stop], strict=True):
+            scorer = plain.scorer(tokenizer, 1)
+            for each in before:
+                scorer.advance(torch.tensor([0]), torch.tensor([each]))
+            score = float(scorer.score(torch.tensor([[token]])))
+            expected += max(score, -1.5) if tokenizer.symbol(token) in tuple("aple") else score
+        assert language_model.score_texts(floored, tokenizer, [tokens]) == pytest.approx([expected], abs=1e-4)
+    # The search asks the floored model where its options say so, and says it in tables.
+    model = test_greedy.recognizer(0, suppressed=(0, 1, 2))
+    encoded, samples = test_greedy.random_encoded(2)
+    fused = language_model.load(letters)
+    options = DecodingOptions("autoregressive", beam_size=4, language_model=fused, language_model_weight=2.0, latin_floor=-0.5)
+    by_options = decode(model, test_greedy.TOKENIZER, encoded, samples, options)
+    wrapped = DecodingOptions(
+        "autoregressive", beam_size=4, language_model=language_model.FlooredLanguageModel(fused, -0.5), language_model_weight=2.0
+    )
+    assert [each.score for each in by_options] == [
+        each.score for each in decode(model, test_greedy.TOKENIZER, encoded, samples, wrapped)
+    ]
+    without = decode(model, test_greedy.TOKENIZER, encoded, samples, replace(options, latin_floor=None))
+    assert [each.score for each in by_options] != [each.score for each in without]
+    assert "Latin letters at least -0.5" in options.resolved(model).describe()
 
 
 @torch.no_grad()

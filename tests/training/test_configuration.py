@@ -10,7 +10,7 @@ from asr import configuration
 from asr.exceptions import ConfigurationError, TrainingError
 from asr.model.recognizer import Recognizer
 from asr.training.configuration import Recipe
-from asr.training.optimization import parameter_groups
+from asr.training.optimization import hasten_rows, parameter_groups
 
 Make = Callable[..., Recipe]
 
@@ -103,3 +103,22 @@ def test_a_prefix_that_names_nothing_is_refused(recipe: Make) -> None:
     model = Recognizer(recipe().model_configuration(), 9)
     with pytest.raises(TrainingError, match="encoderr"):
         parameter_groups(model, 1.0, {"encoderr": 0.1}, 0.1)
+
+
+def test_rows_that_are_hastened_move_as_by_a_rate_of_their_own() -> None:
+    def run(rate: float, factor: float | None) -> torch.Tensor:
+        torch.manual_seed(0)
+        table = torch.nn.Embedding(6, 4)
+        optimizer = torch.optim.AdamW([{"params": table.parameters(), "weight_decay": 0.0}], lr=rate)
+        if factor is not None:
+            hasten_rows(optimizer, table.weight, slice(4, 6), factor)
+        for step in range(3):
+            # The same gradients whatever the weights have become.
+            gradient = torch.randn(6, 4, generator=torch.Generator().manual_seed(step))
+            table.weight.grad = gradient
+            optimizer.step()
+        return table.weight.detach()
+
+    hastened = run(1e-3, 30.0)
+    torch.testing.assert_close(hastened[:4], run(1e-3, None)[:4])
+    torch.testing.assert_close(hastened[4:], run(3e-2, None)[4:])
