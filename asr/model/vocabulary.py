@@ -5,7 +5,7 @@ A token's embedding is also its output weights, so a vocabulary is changed by ch
 
 from __future__ import annotations
 
-import binascii
+import base64
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -34,9 +34,7 @@ def prune(checkpoint: Checkpoint, counts: Mapping[str, float], size: int) -> Che
     Raises:
         CheckpointError: the model has no byte pairs.
     """
-    tokenizer, decoder = checkpoint.tokenizer, checkpoint.model.configuration.decoder
-    if not isinstance(tokenizer, BytePairTokenizer) or decoder is None:
-        raise CheckpointError("only a model whose decoder writes byte pairs can be pruned; import one of Whisper's.")
+    tokenizer, decoder = _writes_byte_pairs(checkpoint, "pruned")
     used: Counter[int] = Counter()
     for text, count in counts.items():
         for token in tokenizer.encode(text):
@@ -56,14 +54,20 @@ def prune_like(checkpoint: Checkpoint, example: Checkpoint) -> Checkpoint:
     Raises:
         CheckpointError: one of the models has no byte pairs, or they are not of one vocabulary.
     """
-    tokenizer, decoder = checkpoint.tokenizer, checkpoint.model.configuration.decoder
-    if not isinstance(tokenizer, BytePairTokenizer) or not isinstance(example.tokenizer, BytePairTokenizer) or decoder is None:
-        raise CheckpointError("only a model whose decoder writes byte pairs can be pruned; import one of Whisper's.")
+    tokenizer, decoder = _writes_byte_pairs(checkpoint, "pruned")
     numbers = {piece: number for number, piece in tokenizer.pieces.items()}
-    wanted = set(example.tokenizer.pieces.values())
+    wanted = set(_writes_byte_pairs(example, "an example")[0].pieces.values())
     if not wanted <= numbers.keys():
         raise CheckpointError(f"{example.folder}: has byte pairs that the model to prune has not; give a model pruned from it.")
     return _keep(checkpoint, tokenizer, decoder, {numbers[piece] for piece in wanted})
+
+
+def _writes_byte_pairs(checkpoint: Checkpoint, use: str) -> tuple[BytePairTokenizer, DecoderConfiguration]:
+    """The parts of a model whose decoder writes byte pairs."""
+    tokenizer, decoder = checkpoint.tokenizer, checkpoint.model.configuration.decoder
+    if not isinstance(tokenizer, BytePairTokenizer) or decoder is None:
+        raise CheckpointError(f"only a model whose decoder writes byte pairs can be {use}; import one of Whisper's.")
+    return tokenizer, decoder
 
 
 def _keep(
@@ -105,22 +109,17 @@ def merge_characters(checkpoint: Checkpoint, characters: Iterable[str]) -> Check
     Raises:
         CheckpointError: the model has no byte pairs.
     """
-    tokenizer, decoder = checkpoint.tokenizer, checkpoint.model.configuration.decoder
-    if not isinstance(tokenizer, BytePairTokenizer) or decoder is None:
-        raise CheckpointError("only a model whose decoder writes byte pairs can be taught characters; import one of Whisper's.")
+    tokenizer, _ = _writes_byte_pairs(checkpoint, "taught characters")
     embedding: Tensor = checkpoint.model.state_dict()["decoder.token_embedding.weight"]
-    pieces = {piece for piece in tokenizer.pieces.values()}
     merged: dict[bytes, Tensor] = {}
     for character in sorted(set(characters)):
         spelt = tokenizer.encode(character)
-        whole = b"".join(tokenizer.pieces[token] for token in spelt)
         for count in range(2, len(spelt) + 1):
-            piece = whole[: sum(len(tokenizer.pieces[token]) for token in spelt[:count])]
-            if piece not in pieces:
-                merged.setdefault(piece, embedding[spelt[:count]].mean(dim=0))
+            piece = b"".join(tokenizer.pieces[token] for token in spelt[:count])
+            merged[piece] = embedding[spelt[:count]].mean(dim=0)
     # What is merged first has the lower number.
-    order = sorted(merged, key=lambda piece: (len(piece), piece))
-    tokens = BytePairTokenizer([*tokenizer.tokens, *(binascii.b2a_base64(piece, newline=False).decode() for piece in order)])
+    order = sorted(merged.keys() - set(tokenizer.pieces.values()), key=lambda piece: (len(piece), piece))
+    tokens = BytePairTokenizer([*tokenizer.tokens, *(base64.b64encode(piece).decode() for piece in order)])
     rows = torch.stack([*embedding, *(merged[piece] for piece in order)])
     return _with_embedding(checkpoint, checkpoint.model.configuration, tokens, rows)
 
@@ -156,9 +155,7 @@ def to_characters(checkpoint: Checkpoint, characters: Iterable[str], ctc: bool =
     Raises:
         CheckpointError: the model has no byte pairs.
     """
-    tokenizer, decoder = checkpoint.tokenizer, checkpoint.model.configuration.decoder
-    if not isinstance(tokenizer, BytePairTokenizer) or decoder is None:
-        raise CheckpointError("only a model whose decoder writes byte pairs can be taught characters; import one of Whisper's.")
+    tokenizer, decoder = _writes_byte_pairs(checkpoint, "taught characters")
     embedding: Tensor = checkpoint.model.state_dict()["decoder.token_embedding.weight"]
     prompt = decoder.prompt[1:]
     letters = sorted(set(characters) - {" "})
