@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 import asr
 from asr.audio import files
 from asr.model.configuration import DecoderConfiguration
 from asr.model.decoder import Decoder
 from asr.search.options import DecodingOptions
+from tests.search.toy import Passes
 
 LENGTHS = (50, 200, 400)
 SECONDS, VOCABULARY, WIDTH = 25, 32, 192
@@ -74,17 +74,10 @@ def test_guesses(corpora: Path, pytestconfig: pytest.Config) -> None:
     assert models[1].options.guesser is not None, "the model has no draft"
     decoder = models[1].checkpoint.model.decoder
     assert decoder is not None
-    passes, states = 0, decoder.states
-
-    def counted(*arguments: object) -> Tensor:
-        nonlocal passes
-        passes += 1
-        return states(*arguments)  # type: ignore[arg-type]
-
-    decoder.states = counted  # type: ignore[assignment, method-assign]
+    passes = Passes(decoder)
     for model in models:
         model.decode(sounds[:1])
-    passes, tokens, other, times = 0, 0, 0, [0.0, 0.0]
+    passes.count, tokens, other, times = 0, 0, 0, [0.0, 0.0]
     for sound in sounds:
         texts = []
         for place, model in enumerate(models):
@@ -96,5 +89,5 @@ def test_guesses(corpora: Path, pytestconfig: pytest.Config) -> None:
         other += texts[0] != texts[1]
     plain, guessing = (each / seconds for each in times)
     print(f"\n{len(sounds)} utterances, {seconds / 60:.1f} min: {plain:.4f} without guesses, {guessing:.4f} with them")
-    print(f"({guessing / plain:.2f} of it); {tokens / passes:.2f} tokens a pass; {other} other texts")
+    print(f"({guessing / plain:.2f} of it); {tokens / passes.count:.2f} tokens a pass; {other} other texts")
     torch.set_num_threads(threads)

@@ -7,11 +7,13 @@ import math
 import re
 from collections.abc import Sequence
 from itertools import groupby, product
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from asr.model.configuration import DecoderConfiguration, EncoderConfiguration, ModelConfiguration
+from asr.model.decoder import Decoder
 from asr.model.recognizer import Encoded, Recognizer
 from asr.text.tokenizer import BytePairTokenizer, CharacterTokenizer
 
@@ -124,3 +126,16 @@ def written(text: str, characters: str = " 'ab") -> str:
     """A text as a head of these characters writes it: small letters, "?" for what it has not, single spaces between words."""
     text = re.sub(r"[^\w']+", " ", text.replace("’", "'").lower()).strip()
     return "".join(each if each in characters else "?" for each in text)
+
+
+class Passes:
+    """Counts how often a decoder reads tokens from now on."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.count = 0
+        self._states = decoder.states
+        decoder.states = self  # type: ignore[assignment, method-assign]
+
+    def __call__(self, *arguments: Any) -> Tensor:
+        self.count += 1
+        return self._states(*arguments)
