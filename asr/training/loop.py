@@ -174,7 +174,12 @@ def train(recipe: Recipe, monitor: Monitor | None = None, resume: bool = False) 
         Teacher.load(settings.imitation, checkpoint, accelerator.device) if settings.imitation else None,
     )
     optimizer = make_optimizer(model, settings, settings.learning_rates)
-    if decoder is not None and isinstance(tokenizer, BytePairTokenizer) and tokenizer.added and settings.added_tokens_rate != 1:
+    if settings.added_tokens_rate != 1:
+        if decoder is None or not isinstance(tokenizer, BytePairTokenizer) or not tokenizer.added:
+            raise TrainingError(
+                f"recipe {recipe.name}: training.added_tokens_rate is {settings.added_tokens_rate:g}, but the model has "
+                "no tokens that asr adapt-vocabulary --merge added; initialize from one that has, or leave it out."
+            )
         rows = slice(tokenizer.added.start, tokenizer.added.stop)
         hasten_rows(optimizer, decoder.get_parameter("token_embedding.weight"), rows, settings.added_tokens_rate)
     wrapped, optimizer = accelerator.prepare(objective, optimizer)

@@ -126,6 +126,11 @@ def test_epochs_that_are_in_no_checkpoint_are_computed_again(recipe: Make) -> No
     assert same(run, whole)
 
 
+def test_a_rate_for_added_tokens_needs_added_tokens(recipe: Make) -> None:
+    with pytest.raises(TrainingError, match=r"added_tokens_rate is 20, but the model has no tokens that asr adapt-vocabulary"):
+        loop.train(recipe(training__added_tokens_rate=20))
+
+
 def test_another_model_is_refused_and_dropout_may_change(recipe: Make) -> None:
     run = loop.train(recipe(training__epochs=1))
     with pytest.raises(TrainingError, match=r"model\.encoder\.width was 32 and is 64; resume"):
